@@ -1,0 +1,213 @@
+"""Every key a configuration may have, its type, its default and what it does.
+
+Sections are handed to the stages as they are; no stage sees the whole.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class LabelConfig(Section):
+    description: str = ""
+    verbalizer: str | None = Field(
+        None, min_length=1, description="The text models write the label as; default: its name."
+    )
+
+
+class TaskConfig(Section):
+    type: Literal["classification"] = "classification"
+    instruction: str = Field(min_length=1, description="What is asked of the models, in one sentence.")
+    labels: dict[str, LabelConfig] = Field(description="Each label with what it means.")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return {str(name): {} for name in value}
+        if isinstance(value, dict):
+            return {
+                str(name): {"description": label or ""} if isinstance(label, str | None) else label
+                for name, label in value.items()
+            }
+        return value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> TaskConfig:
+        if len(self.labels) < 2:
+            raise ValueError("a classification needs at least two labels")
+        seen: dict[str, str] = {}
+        for name, label in self.labels.items():
+            written = (label.verbalizer or name).strip()
+            if not written:
+                raise ValueError(f"label {name!r} is written as nothing; give it a verbalizer")
+            if written.casefold() in seen:
+                raise ValueError(f"labels {seen[written.casefold()]!r} and {name!r} are both written as {written!r}")
+            seen[written.casefold()] = name
+        return self
+
+
+class FieldsConfig(Section):
+    text: str | None = Field(
+        None, description="The column that holds the text; for a request log, default: the last user message."
+    )
+    gold: str | None = Field(None, description="The column that holds the gold label.")
+    id: str | None = Field(None, description="The column that holds the row's id; default: a hash of the text.")
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class TestSetsConfig(Section):
+    indist: Count | str | None = Field(
+        400, description="Rows in the traffic's own class balance: how many to draw, or a file."
+    )
+    balanced: Count | str | None = Field(
+        400, description="Rows with the same number of each class: how many to draw, or a file."
+    )
+
+
+class DataConfig(Section):
+    source: str = Field(description="Rows to learn from: .jsonl, .csv, .parquet, a datasets folder, or a request log.")
+    fields: FieldsConfig = FieldsConfig()
+    gold_values: dict[str, str] = Field(
+        default_factory=dict, description="What the gold column holds, and the label it means."
+    )
+    valid: Count | str = Field(
+        500, description="Rows that choose (early stopping, thresholds): how many to draw, or a file."
+    )
+    test: TestSetsConfig = TestSetsConfig()
+    group: str | None = Field(None, description="A column; rows with the same value stay on one side of every split.")
+    seed: int = Field(0, ge=0)
+
+    @field_validator("gold_values", mode="before")
+    @classmethod
+    def _scalar_names(cls, value: Any) -> Any:
+        return _scalar_keys(value)
+
+
+class TeacherConfig(Section):
+    name: str | None = None
+    model: str | None = Field(None, description="A GGUF file, or a hub id that was pulled.")
+    log: tuple[str, ...] | None = Field(None, description="Request logs whose answers are the teacher's.")
+    answer_key: str | None = Field(None, description="The JSON key that holds the logged label.")
+    answer_values: dict[str, str] = Field(default_factory=dict, description="What the log wrote for each label.")
+    answer: Literal["score"] = "score"
+    prompt: str | None = Field(
+        None, description="A file with {text} in it, and {instruction}, {labels}, {names} where wanted."
+    )
+    thinking: bool = Field(False, description="Leave a thinking model's thoughts open before its answer is scored.")
+    n_ctx: int = Field(
+        4096, ge=64, description="Most tokens of one prompt; longer rows lose the end of their text, and are counted."
+    )
+    n_batch: int = Field(512, ge=32, description="Tokens decoded at once.")
+    n_seq: int = Field(32, ge=1, le=256, description="Rows decoded at once.")
+    threads: int | None = Field(None, ge=1)
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _one_log(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("answer_values", mode="before")
+    @classmethod
+    def _scalar_names(cls, value: Any) -> Any:
+        return _scalar_keys(value)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> TeacherConfig:
+        if (self.model is None) == (self.log is None):
+            raise ValueError("a teacher is either a `model` or a `log`")
+        return self
+
+
+class FilterConfig(Section):
+    min_confidence: float | None = Field(
+        None, ge=0, le=1, description="Drop rows whose most probable label is less sure than this."
+    )
+    min_characters: int | None = Field(1, ge=0)
+    max_characters: int | None = Field(None, ge=1)
+    exact_duplicates: bool = Field(True, description="Keep only the first of rows with the same normalised text.")
+
+
+class LoraConfig(Section):
+    rank: int = Field(8, ge=1)
+    scale: float = Field(20.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    layers: int = Field(16, description="Layers with LoRA, counted from the top; -1: all.")
+    keys: tuple[str, ...] | None = Field(None, description="Which linear layers; default: all in the block.")
+
+    @field_validator("layers")
+    @classmethod
+    def _some_layers(cls, value: int) -> int:
+        if value == 0 or value < -1:
+            raise ValueError("give a number of layers, or -1 for all")
+        return value
+
+
+class StudentConfig(Section):
+    model: str = Field(description="An MLX model: a folder, or a hub id that was pulled.")
+    quantize: Literal[4, 8] | None = Field(None, description="Quantize a float base before training (QLoRA).")
+    prompt: str | None = Field(None, description="A file, as for the teacher; default: instruction, labels, text.")
+    lora: LoraConfig = LoraConfig()
+    max_tokens: int = Field(
+        1024, ge=16, description="Most tokens of one row; longer ones lose the end of their text, and are counted."
+    )
+
+
+class TrainConfig(Section):
+    epochs: int = Field(2, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0, description="Largest norm of a step's gradient.")
+    soft_weight: float = Field(
+        0.5, ge=0, le=1, description="Share of the loss that the teacher's class probabilities get."
+    )
+    temperature: float = Field(1.0, gt=0, description="Flattens (> 1) the teacher's class probabilities.")
+    class_balance: bool = Field(False, description="Weigh rows so that every class counts the same in the loss.")
+    patience: int = Field(3, ge=1, description="Validations without a better loss before training stops.")
+    validations_per_epoch: int = Field(4, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class EvaluateConfig(Section):
+    margin: float = Field(0.02, gt=0, lt=1, description="How much worse than the teacher the student may be.")
+    baselines: tuple[Literal["majority", "tfidf_logreg", "student_base"], ...] = (
+        "majority",
+        "tfidf_logreg",
+        "student_base",
+    )
+    bootstrap: int = Field(2000, ge=100, description="Resamples of each bootstrap interval.")
+    seed: int = Field(0, ge=0)
+
+
+class ReportConfig(Section):
+    show_text: bool = Field(False, description="Show the text of mistakes in the report, not only their ids.")
+    mistakes: int = Field(50, ge=0)
+
+
+class Config(Section):
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run folder, runs/<name>.")
+    task: TaskConfig
+    data: DataConfig
+    teacher: TeacherConfig
+    filter: FilterConfig = FilterConfig()
+    student: StudentConfig
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+
+def _scalar_keys(value: Any) -> Any:
+    """YAML reads `false: ok` with a boolean key; rows are compared by the key's text."""
+    if not isinstance(value, dict):
+        return value
+    return {("true" if key else "false") if isinstance(key, bool) else str(key): label for key, label in value.items()}

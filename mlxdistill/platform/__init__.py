@@ -1,0 +1,1 @@
+"""What differs between a Mac and Linux."""

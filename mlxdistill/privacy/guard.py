@@ -1,0 +1,67 @@
+"""A guard against the network, in every process.
+
+The environment switches ask the libraries to stay offline; the audit hook makes it a rule for anything that goes
+through Python's sockets, whatever library opens them. Unix sockets and loopback pass. Native code that opens sockets
+of its own is beyond Python's reach: the proof for that is a run in a network namespace (`unshare -rn mlxdistill demo`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from typing import Any
+
+from mlxdistill.errors import NetworkBlockedError
+
+_installed = False
+
+
+def offline_environment() -> dict[str, str]:
+    """Variables that keep the libraries offline and quiet about it."""
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def install_guard() -> None:
+    """From here on any connection or name look-up beyond this machine raises NetworkBlockedError. Cannot be undone."""
+    global _installed
+    os.environ.update(offline_environment())
+    if not _installed:
+        _installed = True
+        sys.addaudithook(_audit)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto"):
+        connection, address = arguments
+        if connection.family != socket.AF_UNIX and not _is_local(address[0]):
+            _block(f"{address[0]}:{address[1]}")
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
+        host = arguments[0]
+        if host and not _is_local(host):
+            _block(str(host))
+
+
+def _is_local(host: str | bytes) -> bool:
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if name in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(name.split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _block(target: str) -> None:
+    raise NetworkBlockedError(
+        f"a connection to {target} was blocked: only `mlxdistill pull` may use the network",
+        hint="get models beforehand with `mlxdistill pull`",
+    )

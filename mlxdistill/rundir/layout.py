@@ -1,0 +1,81 @@
+"""Where things lie in a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """`runs/<name>/`: every path that stages share, by its name."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def pool(self) -> Path:
+        return self.path / "rows" / "pool.jsonl"
+
+    @property
+    def valid(self) -> Path:
+        return self.path / "rows" / "valid.jsonl"
+
+    @property
+    def test_indist(self) -> Path:
+        return self.path / "rows" / "test_indist.jsonl"
+
+    @property
+    def test_balanced(self) -> Path:
+        return self.path / "rows" / "test_balanced.jsonl"
+
+    @property
+    def test_sets(self) -> dict[str, Path]:
+        return {"test_indist": self.test_indist, "test_balanced": self.test_balanced}
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.sqlite"
+
+    @property
+    def student(self) -> Path:
+        return self.path / "student"
+
+    @property
+    def student_data(self) -> Path:
+        return self.path / "student" / "data"
+
+    @property
+    def adapters(self) -> Path:
+        return self.path / "student" / "adapters"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "student" / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "evaluation" / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "evaluation" / "predictions.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"

@@ -1,0 +1,148 @@
+"""What each stage did, from what, and whether it may be skipped.
+
+A stage's record holds a hash of everything that its result depends on. When the hash is the same, the stage has
+finished, and its outputs are still the bytes it wrote, running it again could change nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mlxdistill.errors import DataError
+from mlxdistill.rundir.files import file_sha256, read_json, write_json
+from mlxdistill.rundir.layout import RunDir
+
+SCHEMA = 1
+RECORDED_PACKAGES = (
+    "mlxdistill",
+    "mlx",
+    "mlx-lm",
+    "llama-cpp-python",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "tokenizers",
+    "transformers",
+)
+
+
+@dataclass(slots=True)
+class StageRecord:
+    """One stage's entry in the manifest.
+
+    Attributes:
+        inputs: name -> hash or value of everything the result depends on.
+        outputs: path relative to the run folder -> sha256.
+        figures: rows in and out, rows per second, peak memory, tuned settings, notes.
+    """
+
+    inputs: dict[str, Any]
+    started: str
+    outputs: dict[str, str] = field(default_factory=dict)
+    finished: str | None = None
+    seconds: float | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Manifest:
+    """`manifest.json`, read at start and rewritten whole at each change."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self.stages: dict[str, dict[str, Any]] = {}
+        if run.manifest.exists():
+            content = read_json(run.manifest)
+            if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+                raise DataError(
+                    f"this run folder's manifest is not of schema {SCHEMA}",
+                    where=str(run.manifest),
+                    hint="it was written by another version; start a new folder with --run-dir",
+                )
+            self.stages = content["stages"]
+
+    def is_current(self, stage: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether the stage finished with these inputs and its outputs are untouched."""
+        record = self.stages.get(stage)
+        if record is None or record["finished"] is None or record["inputs"] != _plain(inputs):
+            return False
+        return all(
+            (self._run.path / name).is_file() and file_sha256(self._run.path / name) == digest
+            for name, digest in record["outputs"].items()
+        )
+
+    def changed_inputs(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
+        """The names of the inputs that differ from those the stage last ran with."""
+        before = self.stages.get(stage, {}).get("inputs", {})
+        now = _plain(inputs)
+        return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+    def start(self, stage: str, inputs: Mapping[str, Any]) -> _Clock:
+        record = StageRecord(_plain(inputs), started=_now())
+        self.stages[stage] = _as_dict(record)
+        self._write()
+        return _Clock(record, time.monotonic())
+
+    def finish(self, stage: str, clock: _Clock, outputs: Sequence[Path], figures: Mapping[str, Any]) -> None:
+        record = clock.record
+        record.finished = _now()
+        record.seconds = round(time.monotonic() - clock.began, 3)
+        record.outputs = {str(path.relative_to(self._run.path)): file_sha256(path) for path in outputs}
+        record.figures = {**figures, "versions": package_versions()}
+        self.stages[stage] = _as_dict(record)
+        self._write()
+
+    def forget(self, stages: Sequence[str]) -> None:
+        """Drops the records of stages whose results no longer stand."""
+        for stage in stages:
+            self.stages.pop(stage, None)
+        self._write()
+
+    def figures(self, stage: str) -> dict[str, Any]:
+        figures: dict[str, Any] = self.stages.get(stage, {}).get("figures", {})
+        return figures
+
+    def _write(self) -> None:
+        write_json(self._run.manifest, {"schema": SCHEMA, "stages": self.stages})
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    record: StageRecord
+    began: float
+
+
+def package_versions() -> dict[str, str]:
+    """The installed version of every package that a result may depend on."""
+    versions = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    return versions
+
+
+def digest(value: Any) -> str:
+    """A short hash of any JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _plain(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(inputs))
+    return plain
+
+
+def _as_dict(record: StageRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in StageRecord.__slots__}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

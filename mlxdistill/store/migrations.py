@@ -1,0 +1,61 @@
+"""How the label store came to its present shape: numbered steps, applied once each, in order."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+
+def m001_answers_and_decisions(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        """
+        CREATE TABLE labellers (
+            id INTEGER PRIMARY KEY,
+            teacher_fingerprint TEXT NOT NULL,
+            prompt_fingerprint TEXT NOT NULL,
+            labels TEXT NOT NULL,  -- JSON list: the order of every probability vector
+            UNIQUE (teacher_fingerprint, prompt_fingerprint, labels)
+        )
+        """
+    )
+    connection.execute(
+        """
+        CREATE TABLE answers (
+            labeller INTEGER NOT NULL REFERENCES labellers (id),
+            row_id TEXT NOT NULL,
+            sample INTEGER NOT NULL,
+            content_hash TEXT NOT NULL,
+            label INTEGER,  -- position in the labeller's labels; NULL where the answer names none
+            probabilities BLOB,  -- float32, little endian, in the order of the labeller's labels
+            outcome TEXT NOT NULL,
+            text TEXT,
+            seconds REAL NOT NULL,
+            PRIMARY KEY (labeller, row_id, sample)
+        ) WITHOUT ROWID
+        """
+    )
+    connection.execute(
+        """
+        CREATE TABLE decisions (
+            row_id TEXT NOT NULL,
+            filter TEXT NOT NULL,
+            kept INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            score REAL,
+            PRIMARY KEY (row_id, filter)
+        ) WITHOUT ROWID
+        """
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_answers_and_decisions,)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings the store to the newest shape. Each step and its number are one transaction."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            step(connection)
+            connection.execute(f"PRAGMA user_version = {number}")

@@ -1,0 +1,124 @@
+"""Chat templates, kept apart from what users write.
+
+A template is rendered once with marks in place of the messages, and cut at the marks. Template text may become control
+tokens; message text never may, so that a row containing `<|im_end|>` cannot close its turn. Whoever tokenises takes the
+segments as they come.
+
+Templates come with models, which come from strangers: they run in Jinja's immutable sandbox, with a cap on their size.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlxdistill.errors import ModelError
+
+MOST_TEMPLATE_CHARACTERS = 200_000
+CLOSED_THINKING = "<think>\n\n</think>\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a rendered chat. `control`: the template's own text, in which control tokens count."""
+
+    text: str
+    control: bool
+
+
+def render_chat(
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    special_tokens: Mapping[str, str],
+    generation_prompt: bool,
+    close_thinking: bool = True,
+) -> list[Segment]:
+    """The chat as segments, in order; joined, they are what the template renders.
+
+    Args:
+        template: the model's Jinja chat template.
+        messages: each with `role` and `content`.
+        special_tokens: `bos_token`, `eos_token` and others that templates name.
+        generation_prompt: end with the beginning of the assistant's turn.
+        close_thinking: for templates that let the model think first, end with an empty thought, so that the next token
+            is the answer's.
+
+    Raises ModelError where the template fails or is too large.
+    """
+    marks = {f"\u27e6{secrets.token_hex(12)}\u27e7": message["content"] for message in messages}
+    marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+    rendered = _render(template, marked, special_tokens, generation_prompt)
+    if generation_prompt and close_thinking and "<think>" in template and not _thinking_is_closed(rendered):
+        rendered = re.sub(r"<think>\s*$", "", rendered) + CLOSED_THINKING
+    pieces = re.split("(" + "|".join(map(re.escape, marks)) + ")", rendered) if marks else [rendered]
+    missing = [mark for mark in marks if mark not in pieces]
+    if missing:
+        raise ModelError(
+            "the model's chat template leaves out a message", hint="use a model with a chat template for user turns"
+        )
+    return [
+        Segment(marks.get(piece, piece), control=piece not in marks)
+        for piece in pieces
+        if piece and marks.get(piece, piece)
+    ]
+
+
+def user_turn(template: str, *, special_tokens: Mapping[str, str], close_thinking: bool = True) -> tuple[str, str]:
+    """What the template puts before and after the content of one user message, up to the assistant's first token."""
+    mark = secrets.token_hex(12)
+    segments = render_chat(
+        template,
+        [{"role": "user", "content": mark}],
+        special_tokens=special_tokens,
+        generation_prompt=True,
+        close_thinking=close_thinking,
+    )
+    before, after = "".join(segment.text for segment in segments).split(mark)
+    return before, after
+
+
+def _thinking_is_closed(rendered: str) -> bool:
+    return rendered.rstrip().endswith("</think>")
+
+
+def _render(
+    template: str, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, str], generation_prompt: bool
+) -> str:
+    from jinja2 import TemplateError
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    if len(template) > MOST_TEMPLATE_CHARACTERS:
+        raise ModelError(
+            f"the model's chat template has {len(template)} characters; at most {MOST_TEMPLATE_CHARACTERS} are run"
+        )
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda format: (
+        "2025-01-01"
+    )  # a date in a prompt would change every day's answers
+    try:
+        return environment.from_string(template).render(
+            messages=messages,
+            add_generation_prompt=generation_prompt,
+            enable_thinking=False,
+            tools=None,
+            **special_tokens,
+        )
+    except SecurityError as error:
+        raise ModelError(
+            f"the model's chat template does something unsafe: {error}", hint="use another model"
+        ) from error
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise ModelError(
+            f"the model's chat template fails: {error}", hint="use a model with a working chat template"
+        ) from error

@@ -1,0 +1,67 @@
+"""How stages meet models without knowing whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from mlxdistill.tasks.rows import Row
+
+Outcome = Literal["answered", "unparsable", "truncated", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a labeller or predictor said about one row.
+
+    Attributes:
+        row_id: the row.
+        label: the most probable label, or None where nothing could be parsed.
+        probabilities: one for each label in the task's order, summing to 1; None where only a label was logged.
+        outcome: `answered`; `unparsable` (a text that names no label); `truncated` (answered, but the row did not fit
+            and its end was cut); `missing` (a recorded teacher never saw this row).
+        text: the raw text, for answers that were generated.
+        seconds: the row's share of the model's time.
+    """
+
+    row_id: str
+    label: str | None
+    probabilities: tuple[float, ...] | None = None
+    outcome: Outcome = "answered"
+    text: str | None = None
+    seconds: float = 0.0
+
+
+class Progress(Protocol):
+    """How long work reports itself. Calls never fail and cost next to nothing."""
+
+    def advance(self, done: int, total: int, **figures: float) -> None:
+        """`done` of `total` units are finished; `figures` are named measurements (loss, rows_per_second, ...)."""
+
+    def note(self, message: str) -> None:
+        """One line the user should see."""
+
+
+class Labeller(Protocol):
+    """A teacher: rows in, answers out."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the answers could: model bytes, engine version, decoding settings."""
+
+    @property
+    def prompt_fingerprint(self) -> str:
+        """Changes whenever the prompt does."""
+
+    def label(self, rows: Sequence[Row], done: frozenset[str], progress: Progress) -> Iterator[list[Answer]]:
+        """Answers in waves, each ready to be committed. Rows whose id is in `done` are not answered again.
+
+        Which rows share a wave depends on `rows` alone, so that going on after a stop repeats the same waves.
+        """
+
+
+class Predictor(Protocol):
+    """A student: rows in, answers out, in the order given."""
+
+    def predict(self, rows: Sequence[Row], progress: Progress) -> Iterator[list[Answer]]: ...

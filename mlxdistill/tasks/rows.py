@@ -1,0 +1,67 @@
+"""A row: one text of the user's, with its gold label where there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlxdistill.rundir.files import read_jsonl, write_jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of `rows/*.jsonl`.
+
+    Attributes:
+        id: the source's own id, or `content_id` of the text.
+        text: what the models read.
+        gold: the label known to be right, or None.
+        meta: what else came along. `meta["group"]` names the rows that belong together (a customer, a thread);
+            `meta["answer"]` and `meta["answer_outcome"]` hold what a request log recorded.
+    """
+
+    id: str
+    text: str
+    gold: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "text": self.text, "fields": None, "gold": self.gold, "meta": dict(self.meta)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Row:
+        return cls(record["id"], record["text"], record.get("gold"), record.get("meta") or {})
+
+
+def normalised(text: str) -> str:
+    """The text as duplicates are compared: NFKC, case folded, white space runs as one space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def content_hash(text: str) -> str:
+    """sha256 (hex, 32 characters) of the exact text: changes whenever the model would read something else."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def content_id(text: str) -> str:
+    """The id of a row whose source has none: 16 hex characters of the normalised text's sha256."""
+    return content_hash(normalised(text))[:16]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file that this program wrote. Raises DataError where it was edited or cut."""
+    return [Row.from_json(record) for record in read_jsonl(path)]
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    write_jsonl(path, (row.to_json() for row in rows))
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the same value always gives the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
