@@ -167,7 +167,11 @@ def _expand(
     expanded = _VARIABLE.sub(lambda match: environment.get(match.group(1), ""), value)
     if expanded.startswith("~"):
         expanded = str(Path(expanded).expanduser())
-    if key in MODEL_KEYS and not expanded.startswith((".", "/")) and not expanded.endswith(".gguf"):
+    if (
+        key in MODEL_KEYS
+        and not expanded.startswith((".", "/"))
+        and (":" in expanded or not expanded.endswith(".gguf"))
+    ):
         return expanded  # a hub id or another model's name; a folder beside the file is written ./folder
     if base is not None and expanded and not Path(expanded).is_absolute():
         expanded = str((base / expanded).resolve()) if base != Path() else expanded

@@ -1,7 +1,7 @@
 """Where a model that was named lies on this disk.
 
-A name is a path, a Hugging Face hub id that was pulled (`org/name`, for a GGUF also `org/name:file.gguf`) or a model of
-Ollama's (`ollama:name`, `ollama:name:tag`). Only the caches' folders are read, so a look-up can never reach the
+A name is a path, a Hugging Face hub id that was pulled (`org/name`, for a GGUF also `org/name:file.gguf`) a model of
+Ollama's (`ollama:name`, `ollama:name:tag`), or one of the demo's (`embedded:teacher`, `embedded:student`). Only the caches' folders are read, so a look-up can never reach the
 network.
 """
 
@@ -12,6 +12,7 @@ import os
 import re
 from pathlib import Path
 
+from mlxdistill.demo import embedded_model
 from mlxdistill.errors import ModelError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -25,6 +26,9 @@ def find_gguf(name: str) -> Path:
 
     Raises ModelError, with the mend, where there is none or where it is not clear which is meant.
     """
+    embedded = embedded_model(name)
+    if embedded is not None:
+        return embedded
     if name.startswith("ollama:"):
         return _ollama_blob(name)
     repository, _, file = name.partition(":")
@@ -47,6 +51,9 @@ def find_model_folder(name: str) -> Path:
     """
     if name.startswith("ollama:") or name.endswith(".gguf"):
         raise ModelError("a GGUF model cannot be trained", where=name, hint="name an MLX model: a folder or a hub id")
+    embedded = embedded_model(name)
+    if embedded is not None:
+        return embedded
     from_hub = not _is_path(name)
     folder = _snapshot(name) if from_hub else _existing(name)
     if not folder.is_dir():
@@ -98,7 +105,7 @@ def _snapshot(name: str) -> Path:
 
 
 def _only_gguf(folder: Path, shown: Path, name: str) -> Path:
-    """The folder's one model: projectors of images and later parts of split sets are no models of their own."""
+    """The folder's one model. Image projectors and later parts of split sets are no models of their own."""
     files = sorted(
         path
         for path in folder.rglob("*.gguf")

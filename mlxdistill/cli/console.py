@@ -1,0 +1,118 @@
+"""What a user sees while stages run, and at the end. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+SET_TITLES = {"test_indist": "test_indist", "test_balanced": "test_balanced"}
+NAME_WIDTH = 8
+
+
+class TerminalReporter:
+    """Implements `pipeline.Reporter`: one line a stage, and a progress bar where there is a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[TerminalReporter]:
+        with self._bar:
+            yield self
+
+    def begin(self, stage: str) -> None:
+        self._task = self._bar.add_task(f"{stage:<{NAME_WIDTH}}", total=None, figures="")
+
+    def end(self, stage: str, summary: str) -> None:
+        self._drop_bar()
+        self._say(f"{stage:<{NAME_WIDTH}} {summary}")
+
+    def skip(self, stage: str) -> None:
+        self._say(f"{stage:<{NAME_WIDTH}} unchanged, skipped", style="dim")
+
+    def advance(self, done: int, total: int, **figures: float) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task("", total=None, figures="")
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
+        self._bar.update(self._task, completed=done, total=total, figures=text)
+
+    def note(self, message: str) -> None:
+        self._say(f"{'':<{NAME_WIDTH}} note: {message}", style="yellow")
+
+    def _drop_bar(self) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+    def _say(self, line: str, style: str = "") -> None:
+        if not self._quiet:
+            self._console.print(Text(line, style=style), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_scores(metrics: Mapping[str, Any]) -> None:
+    """The table of systems and test sets, with 95 % intervals, on stdout."""
+    agreement = metrics["reference"] == "teacher"
+    score = "agreement" if agreement else "accuracy"
+    sets = list(metrics["sets"])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("system")
+    for name in sets:
+        table.add_column(f"{name} (n = {metrics['sets'][name]['n']})\n{score}, 95 % interval", justify="right")
+    table.add_column("\nrows/s", justify="right")
+    table.add_column("peak\nmemory", justify="right")
+    for name, system in metrics["systems"].items():
+        cells = [_score_cell(system["sets"].get(of), score, metrics["sets"][of]["n"]) for of in sets]
+        table.add_row(name, *cells, _rate(system.get("rows_per_second")), _memory(system.get("peak_memory_bytes")))
+    console = Console(highlight=False)
+    console.print(table)
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        sys.stdout.write(line + "\n")
+
+
+def _score_cell(scores: Mapping[str, Any] | None, name: str, rows: int) -> str:
+    value = (scores or {}).get(name)
+    if not scores or not value or value.get("value") is None:
+        return "–"
+    low, high = value["ci"]
+    answered = scores["answered"]
+    suffix = "" if answered == rows else f" of {answered} rows"
+    return f"{value['value']:.1%} ({low:.1%} – {high:.1%}){suffix}"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _memory(value: int | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

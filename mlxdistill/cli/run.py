@@ -1,0 +1,28 @@
+"""`mlxdistill run CONFIG`: every stage, in order."""
+
+from __future__ import annotations
+
+import typer
+
+from mlxdistill.cli.options import AsJson, ConfigFile, Debug, NewSplits, Quiet, RunFolder, Settings, Strict
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run")(run)
+
+
+def run(
+    config: ConfigFile,
+    settings: Settings = None,
+    run_dir: RunFolder = None,
+    strict: Strict = False,
+    new_splits: NewSplits = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Distil: ingest, label, filter, train, evaluate, report. What has not changed is skipped."""
+    from mlxdistill.cli.session import run_command
+    from mlxdistill.pipeline import STAGES, Options
+
+    run_command(config, settings, run_dir, STAGES, Options(strict, new_splits), as_json=as_json, quiet=quiet)

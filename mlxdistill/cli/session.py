@@ -1,0 +1,66 @@
+"""From a command's options to a run: the guard, the configuration, the run folder, and what is printed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlxdistill.cli.console import TerminalReporter, print_json, print_lines, print_scores
+from mlxdistill.config.load import LoadedConfig, load_config
+from mlxdistill.errors import UsageError
+from mlxdistill.pipeline import STAGES, Options, Ran, run_stages
+from mlxdistill.privacy.guard import install_guard
+from mlxdistill.rundir.files import read_json
+from mlxdistill.rundir.layout import RunDir
+
+
+def run_folder(loaded: LoadedConfig, given: Path | None) -> RunDir:
+    """The folder that was asked for, or `runs/<name>`. Raises UsageError where it holds something else."""
+    folder = given or Path("runs") / loaded.config.name
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").exists():
+        raise UsageError("this folder holds other files", where=str(folder), hint="name an empty or a new folder")
+    return RunDir(folder.absolute())
+
+
+def run_command(
+    config: Path,
+    settings: list[str] | None,
+    folder: Path | None,
+    stages: Sequence[str],
+    options: Options,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Runs stages of a configuration and prints where they led."""
+    install_guard()
+    loaded = load_config(config, settings or ())
+    run = run_folder(loaded, folder)
+    with TerminalReporter(quiet=quiet).live() as reporter:
+        ran = run_stages(loaded, run, stages, reporter, options)
+    metrics = read_json(run.metrics) if "eval" in stages else None
+    if as_json:
+        print_json(summary(ran, metrics))
+    elif not quiet:
+        if metrics is not None:
+            print_result(run, metrics)
+        elif stages != STAGES:
+            print_lines([str(run.path)])
+
+
+def summary(ran: Ran, metrics: dict[str, Any] | None) -> dict[str, Any]:
+    return {"run": str(ran.run.path), "done": ran.done, "skipped": ran.skipped, "metrics": metrics}
+
+
+def print_result(run: RunDir, metrics: dict[str, Any]) -> None:
+    """The table, the verdict, and where everything lies."""
+    from mlxdistill.evaluation.verdict import verdict_sentence
+
+    print_lines([""])
+    print_scores(metrics)
+    lines = ["", verdict_sentence(metrics), "", f"adapter  {run.adapters}"]
+    if run.report.exists():
+        lines.append(f"report   {run.report}")
+    lines.append(f"next     mlxdistill predict {run.path} NEW_ROWS.jsonl")
+    print_lines(lines)

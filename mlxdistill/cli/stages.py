@@ -1,0 +1,100 @@
+"""`mlxdistill ingest|label|filter|train|eval|report CONFIG`: one stage alone.
+
+`train` also takes a plain mlx-lm data folder instead of a configuration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlxdistill.cli.options import AsJson, ConfigFile, Debug, NewSplits, Quiet, RunFolder, Settings, Strict
+from mlxdistill.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("ingest")(ingest)
+    for name, help_text in (
+        ("label", "Let the teacher answer every row; answers already there are kept."),
+        ("filter", "Decide which labels may teach."),
+    ):
+        app.command(name, help=help_text)(_stage(name))
+    app.command("train")(train)
+    for name, help_text in (
+        ("eval", "Compare the student with the teacher and the baselines on both test sets."),
+        ("report", "Write report.html."),
+    ):
+        app.command(name, help=help_text)(_stage(name))
+
+
+def _run(
+    name: str,
+    config: Path,
+    settings: list[str] | None,
+    run_dir: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+    strict: bool = False,
+    new_splits: bool = False,
+) -> None:
+    from mlxdistill.cli.session import run_command
+    from mlxdistill.pipeline import Options
+
+    run_command(config, settings, run_dir, (name,), Options(strict, new_splits), as_json=as_json, quiet=quiet)
+
+
+def _stage(name: str):  # type: ignore[no-untyped-def]  # typer reads the inner signature
+    def command(
+        config: ConfigFile,
+        settings: Settings = None,
+        run_dir: RunFolder = None,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+        debug: Debug = False,
+    ) -> None:
+        _run(name, config, settings, run_dir, as_json=as_json, quiet=quiet)
+
+    return command
+
+
+def ingest(
+    config: ConfigFile,
+    settings: Settings = None,
+    run_dir: RunFolder = None,
+    strict: Strict = False,
+    new_splits: NewSplits = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read the rows and draw the splits; the test sets are frozen from then on."""
+    _run("ingest", config, settings, run_dir, as_json=as_json, quiet=quiet, strict=strict, new_splits=new_splits)
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="The configuration, a YAML file.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="With --data: the MLX model to fine-tune.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A plain mlx-lm folder: train.jsonl and valid.jsonl.")
+    ] = None,
+    settings: Settings = None,
+    run_dir: RunFolder = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune the student with LoRA."""
+    if config is not None and data is None and model is None:
+        _run("train", config, settings, run_dir, as_json=as_json, quiet=quiet)
+        return
+    if config is not None or data is None or model is None:
+        raise UsageError(
+            "train takes either a CONFIG, or --model and --data",
+            hint="for example: mlxdistill train --model MODEL --data FOLDER",
+        )
+    from mlxdistill.cli.plain import train_folder
+
+    train_folder(model, data, settings or [], run_dir or Path("adapters"), as_json=as_json, quiet=quiet)

@@ -1,0 +1,51 @@
+"""No connection leaves this machine; those on it pass. (The guard is installed for all tests.)"""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import urllib.request
+
+import pytest
+
+from mlxdistill.errors import NetworkBlockedError
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_a_connection_to_the_outside_is_a_clear_error(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as connection, pytest.raises(NetworkBlockedError) as caught:
+        connection.connect((address, 443))
+    assert caught.value.hint == "get models beforehand with `mlxdistill pull`"
+
+
+def test_not_even_a_name_is_looked_up() -> None:
+    with pytest.raises(NetworkBlockedError, match=r"huggingface\.example"):
+        socket.getaddrinfo("huggingface.example", 443)
+
+
+def test_datagrams_are_blocked_too() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, pytest.raises(NetworkBlockedError):
+        udp.sendto(b"text", ("192.0.2.1", 53))
+
+
+def test_a_library_cannot_get_out_either() -> None:
+    with pytest.raises(NetworkBlockedError):
+        urllib.request.urlopen("http://192.0.2.1/", timeout=1)
+
+
+def test_this_machine_can_be_reached() -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"here")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with urllib.request.urlopen(f"http://localhost:{server.server_port}/", timeout=5) as answer:
+            assert answer.read() == b"here"

@@ -1,0 +1,84 @@
+"""A stage is skipped exactly when running it again could change nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlxdistill.errors import DataError, MlxDistillError
+from mlxdistill.rundir.layout import RunDir
+from mlxdistill.rundir.lock import locked
+from mlxdistill.rundir.log import log_event, read_events
+from mlxdistill.rundir.manifest import Manifest
+
+
+def finished(run: RunDir, inputs: dict[str, object]) -> Path:
+    output = run.path / "output.txt"
+    manifest = Manifest(run)
+    clock = manifest.start("train", inputs)
+    output.write_text("result")
+    manifest.finish("train", clock, [output], {"rows_out": 3})
+    return output
+
+
+def test_unchanged_inputs_and_outputs_are_current(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    finished(run, {"rows": "abc", "sizes": (1, 2)})
+    assert Manifest(run).is_current("train", {"rows": "abc", "sizes": (1, 2)})
+    assert Manifest(run).figures("train")["rows_out"] == 3
+
+
+def test_changed_inputs_are_named(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    finished(run, {"rows": "abc", "seed": 0})
+    assert not Manifest(run).is_current("train", {"rows": "abc", "seed": 1})
+    assert Manifest(run).changed_inputs("train", {"rows": "abc", "seed": 1}) == ["seed"]
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("other")])
+def test_a_missing_or_edited_output_is_not_current(tmp_path: Path, damage) -> None:
+    run = RunDir(tmp_path)
+    damage(finished(run, {}))
+    assert not Manifest(run).is_current("train", {})
+
+
+def test_a_stage_that_did_not_finish_is_not_current(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    Manifest(run).start("train", {})
+    assert not Manifest(run).is_current("train", {})
+
+
+def test_a_manifest_of_another_schema_is_refused(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.manifest.write_text(json.dumps({"schema": 99, "stages": {}}))
+    with pytest.raises(DataError, match="not of schema"):
+        Manifest(run)
+
+
+def test_a_second_process_is_refused_and_told_who_has_the_folder(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from mlxdistill.rundir.layout import RunDir;"
+        "from mlxdistill.rundir.lock import locked\n"
+        "with locked(RunDir(Path(sys.argv[1]))): print('mine', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(MlxDistillError, match=f"process {other.pid}"), locked(RunDir(tmp_path)):
+            pass
+        other.kill()
+    with locked(RunDir(tmp_path)):
+        pass
+
+
+def test_a_log_line_cut_by_a_crash_does_not_hide_the_others(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    log_event(run, "step", loss=1.0)
+    log_event(run, "step", loss=0.5)
+    run.log.write_text(run.log.read_text() + '{"event": "st')
+    assert [event["loss"] for event in read_events(run, "step")] == [1.0, 0.5]
