@@ -18,12 +18,12 @@ def demo(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Distil the embedded teacher into the embedded student: the messages of a bank's inbox, a few minutes, no network."""
+    """Distil the embedded teacher into the embedded student: a bank's inbox, a few minutes, no network."""
     from mlxdistill.cli.console import print_lines
-    from mlxdistill.cli.session import run_command
+    from mlxdistill.cli.session import ALL_STAGES, run_command
     from mlxdistill.demo import CONFIG
-    from mlxdistill.pipeline import STAGES, Options
+    from mlxdistill.pipeline import Options
 
-    run_command(CONFIG, settings, run_dir, STAGES, Options(), as_json=as_json, quiet=quiet)
+    run_command(CONFIG, settings, run_dir, ALL_STAGES, Options(), as_json=as_json, quiet=quiet)
     if not as_json and not quiet:
         print_lines(["", "with your own rows and models:", "  mlxdistill init my-task --labels a,b"])

@@ -50,8 +50,9 @@ def predict(
     """Label new rows with the finished student, with the probability of each label."""
     from mlxdistill.cli.console import TerminalReporter
     from mlxdistill.config.load import load_config
-    from mlxdistill.data.ingest import read_rows_to_label
-    from mlxdistill.pipeline import open_student, task_of
+    from mlxdistill.data.new_rows import read_rows_to_label
+    from mlxdistill.pipeline import task_of
+    from mlxdistill.pipeline.train import open_student
     from mlxdistill.privacy.guard import install_guard
     from mlxdistill.rundir.files import atomic_file
     from mlxdistill.rundir.layout import RunDir

@@ -22,7 +22,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Distil: ingest, label, filter, train, evaluate, report. What has not changed is skipped."""
-    from mlxdistill.cli.session import run_command
-    from mlxdistill.pipeline import STAGES, Options
+    from mlxdistill.cli.session import ALL_STAGES, run_command
+    from mlxdistill.pipeline import Options
 
-    run_command(config, settings, run_dir, STAGES, Options(strict, new_splits), as_json=as_json, quiet=quiet)
+    run_command(config, settings, run_dir, ALL_STAGES, Options(strict, new_splits), as_json=as_json, quiet=quiet)

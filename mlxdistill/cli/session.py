@@ -14,6 +14,8 @@ from mlxdistill.privacy.guard import install_guard
 from mlxdistill.rundir.files import read_json
 from mlxdistill.rundir.layout import RunDir
 
+ALL_STAGES = tuple(stage.name for stage in STAGES)
+
 
 def run_folder(loaded: LoadedConfig, given: Path | None) -> RunDir:
     """The folder that was asked for, or `runs/<name>`. Raises UsageError where it holds something else."""
@@ -27,7 +29,7 @@ def run_command(
     config: Path,
     settings: list[str] | None,
     folder: Path | None,
-    stages: Sequence[str],
+    names: Sequence[str],
     options: Options,
     *,
     as_json: bool,
@@ -38,14 +40,14 @@ def run_command(
     loaded = load_config(config, settings or ())
     run = run_folder(loaded, folder)
     with TerminalReporter(quiet=quiet).live() as reporter:
-        ran = run_stages(loaded, run, stages, reporter, options)
-    metrics = read_json(run.metrics) if "eval" in stages else None
+        ran = run_stages(loaded, run, [stage for stage in STAGES if stage.name in names], reporter, options)
+    metrics = read_json(run.metrics) if "eval" in names else None
     if as_json:
         print_json(summary(ran, metrics))
     elif not quiet:
         if metrics is not None:
             print_result(run, metrics)
-        elif stages != STAGES:
+        else:
             print_lines([str(run.path)])
 
 
@@ -55,7 +57,7 @@ def summary(ran: Ran, metrics: dict[str, Any] | None) -> dict[str, Any]:
 
 def print_result(run: RunDir, metrics: dict[str, Any]) -> None:
     """The table, the verdict, and where everything lies."""
-    from mlxdistill.evaluation.verdict import verdict_sentence
+    from mlxdistill.evaluation.sentence import verdict_sentence
 
     print_lines([""])
     print_scores(metrics)

@@ -1,12 +1,14 @@
 """Where a model that was named lies on this disk.
 
 A name is a path, a Hugging Face hub id that was pulled (`org/name`, for a GGUF also `org/name:file.gguf`) a model of
-Ollama's (`ollama:name`, `ollama:name:tag`), or one of the demo's (`embedded:teacher`, `embedded:student`). Only the caches' folders are read, so a look-up can never reach the
-network.
+Ollama's (`ollama:name`, `ollama:name:tag`), or one of the demo's (`embedded:teacher`, `embedded:student`). Only the
+caches' folders are read, so a look-up can never reach the network.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -14,11 +16,13 @@ from pathlib import Path
 
 from mlxdistill.demo import embedded_model
 from mlxdistill.errors import ModelError
+from mlxdistill.platform.blas import cache_folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 _MOST_NAMES_SHOWN = 6
+_MODEL_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def find_gguf(name: str) -> Path:
@@ -63,6 +67,37 @@ def find_model_folder(name: str) -> Path:
     if missing:
         raise ModelError(f"the model's {missing[0]} is missing", where=name, hint=hint)
     return folder
+
+
+def model_fingerprint(name: str) -> str:
+    """A hash of everything in an MLX model's folder that its answers depend on. Raises ModelError as `find_model_folder`."""
+    folder = find_model_folder(name)
+    hashes = {path.name: cached_sha256(path) for path in sorted(folder.iterdir()) if path.suffix in _MODEL_SUFFIXES}
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:32]
+
+
+def cached_sha256(path: Path) -> str:
+    """sha256 of a file, remembered by its path, size and time of change: models take a minute to read."""
+    memory = cache_folder() / "sha256.json"
+    status = path.stat()
+    key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        loaded = json.loads(memory.read_text("utf-8"))
+        known = loaded if isinstance(loaded, dict) else {}
+    if key not in known:
+        with path.open("rb") as file:
+            known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        with contextlib.suppress(OSError):
+            _remember(memory, known)
+    return known[key]
+
+
+def _remember(memory: Path, known: dict[str, str]) -> None:
+    memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = memory.with_name(f".{memory.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(known), "utf-8")
+    os.replace(temporary, memory)
 
 
 def hub_folder() -> Path:

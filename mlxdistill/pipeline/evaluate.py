@@ -1,0 +1,76 @@
+"""eval: teacher, student, the student before training and the naive baselines on both test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlxdistill.errors import DataError
+from mlxdistill.evaluation.baselines import TrainingRow, baseline_answers
+from mlxdistill.evaluation.evaluate import evaluate, write_evaluation
+from mlxdistill.evaluation.records import SystemAnswers
+from mlxdistill.pipeline.answers import teacher_answers
+from mlxdistill.pipeline.stage import Context, Result, Stage
+from mlxdistill.pipeline.train import open_student, training_rows
+from mlxdistill.rundir.files import file_sha256
+from mlxdistill.store import LabelStore
+from mlxdistill.tasks.protocols import Answer
+from mlxdistill.tasks.rows import Row, read_rows
+
+BASELINES_IN_PROCESS = ("majority", "tfidf_logreg")
+
+
+def _inputs(context: Context) -> Mapping[str, Any]:
+    run = context.run
+    return {
+        "training": context.inputs_of("train"),
+        "adapter": file_sha256(run.adapters / "adapters.safetensors"),
+        "sets": {name: file_sha256(path) for name, path in run.test_sets.items() if path.exists()},
+        "evaluate": context.config.evaluate.model_dump(mode="json"),
+    }
+
+
+def _work(context: Context) -> Result:
+    config, run = context.config, context.run
+    sets = {name: read_rows(path) for name, path in run.test_sets.items() if path.exists()}
+    if not any(sets.values()):
+        raise DataError("there are no test rows", where=str(run.test_indist.parent), hint="set data.test")
+    with LabelStore(run.labels) as store:
+        systems = {"teacher": _teacher(context, store, sets)}
+        training = _training(context, store)
+    systems["student"] = _student(context, sets, trained=True)
+    if "student_base" in config.evaluate.baselines:
+        systems["student_base"] = _student(context, sets, trained=False)
+    names = [name for name in config.evaluate.baselines if name in BASELINES_IN_PROCESS]
+    systems |= baseline_answers(names, training, sets, context.task.names, config.evaluate.seed)
+    evaluation = evaluate(sets, systems, context.task.names, config.evaluate)
+    write_evaluation(run, evaluation)
+    sizes = {name: len(rows) for name, rows in sets.items()}
+    line = ", ".join(f"{count:,} rows of {name}" for name, count in sizes.items())
+    return Result((run.metrics, run.predictions), {"rows_in": sum(sizes.values())}, f"{len(systems)} systems on {line}")
+
+
+def _teacher(context: Context, store: LabelStore, sets: Mapping[str, Sequence[Row]]) -> SystemAnswers:
+    answers = teacher_answers(context, store, [row for rows in sets.values() for row in rows])
+    figures = context.manifest.figures("label")
+    by_set = {name: {row.id: answers[row.id] for row in rows if row.id in answers} for name, rows in sets.items()}
+    return SystemAnswers(by_set, figures["rows_per_second"], figures["peak_memory_bytes"] or None)
+
+
+def _training(context: Context, store: LabelStore) -> list[TrainingRow]:
+    rows = training_rows(context, store)
+    answers = teacher_answers(context, store, rows)
+    taught = ((row, answers[row.id].label) for row in rows)
+    return [TrainingRow(row.text, label, row.gold) for row, label in taught if label is not None]
+
+
+def _student(context: Context, sets: Mapping[str, Sequence[Row]], *, trained: bool) -> SystemAnswers:
+    answers: dict[str, dict[str, Answer]] = {}
+    with open_student(context.config, context.run, context.reporter, trained=trained) as student:
+        for name, rows in sets.items():
+            waves = student.predict(rows, context.reporter)
+            answers[name] = {answer.row_id: answer for wave in waves for answer in wave}
+    return SystemAnswers(answers, student.rows_per_second, student.peak_memory_bytes)
+
+
+STAGE = Stage("eval", lambda run: (run.adapters / "adapters.safetensors", run.labels), _inputs, _work)

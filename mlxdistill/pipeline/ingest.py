@@ -1,0 +1,41 @@
+"""ingest: the user's rows become the pool, the validation rows and the two frozen test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mlxdistill.data.ingest import IngestSummary, ingest, splits_fingerprint
+from mlxdistill.errors import UsageError
+from mlxdistill.pipeline.stage import Context, Result, Stage
+
+
+def _inputs(context: Context) -> Mapping[str, Any]:
+    inputs = {"splits": splits_fingerprint(context.config.data, context.task), "strict": context.options.strict}
+    before = context.inputs_of("ingest").get("splits")
+    if before == inputs["splits"]:
+        return context.inputs_of("ingest")  # whether the rows were read strictly does not change them
+    if before is not None and not context.options.new_splits:
+        raise UsageError(
+            "the rows or the settings of the splits have changed, and the test sets of this run are frozen",
+            where=str(context.run.path),
+            hint="--new-splits draws them anew (numbers before and after cannot be compared); or use another --run-dir",
+        )
+    return inputs
+
+
+def _work(context: Context) -> Result:
+    summary = ingest(context.config.data, context.task, context.run, context.reporter, strict=context.options.strict)
+    rows = context.run.pool.parent
+    outputs = [rows / f"{name}.jsonl" for name in summary.sets]
+    figures = {"rows_in": summary.rows_read, "rows_out": summary.sets["pool"].n, **asdict(summary)}
+    return Result(outputs, figures, _line(summary))
+
+
+def _line(summary: IngestSummary) -> str:
+    sets = ", ".join(f"{size.n:,} {name}" for name, size in summary.sets.items())
+    return f"{summary.rows_read:,} rows read: {sets}"
+
+
+STAGE = Stage("ingest", lambda run: (), _inputs, _work)

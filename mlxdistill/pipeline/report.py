@@ -1,0 +1,78 @@
+"""report: one page that says what came out, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlxdistill.evaluation.sentence import verdict_sentence
+from mlxdistill.pipeline.stage import Context, Result, Stage
+from mlxdistill.report.data import FunnelStep, Mistake, ReportData, TrainPoint
+from mlxdistill.report.page import write_report
+from mlxdistill.rundir.files import file_sha256, read_json, read_jsonl
+from mlxdistill.rundir.manifest import package_versions
+from mlxdistill.tasks.rows import read_rows
+
+
+def _inputs(context: Context) -> Mapping[str, Any]:
+    return {
+        "metrics": file_sha256(context.run.metrics),
+        "predictions": file_sha256(context.run.predictions),
+        "report": context.config.report.model_dump(mode="json"),
+        "name": context.config.name,
+    }
+
+
+def _work(context: Context) -> Result:
+    run = context.run
+    metrics, predictions = read_json(run.metrics), tuple(read_jsonl(run.predictions))
+    mistakes = _mistakes(context, predictions)
+    data = ReportData(
+        name=context.config.name,
+        metrics=metrics,
+        verdict_sentence=verdict_sentence(metrics),
+        predictions=predictions,
+        manifest={"stages": {name: stage for name, stage in context.manifest.stages.items() if name != "report"}},
+        funnel=_funnel(context),
+        training=tuple(
+            TrainPoint(event["step"], event["loss"], event["valid_loss"])
+            for event in context.manifest.figures("train").get("history", ())
+            if event["loss"] is not None
+        ),
+        mistakes=tuple(mistakes),
+        versions=package_versions(),
+    )
+    write_report(run, data)
+    return Result((run.report,), {"mistakes": len(mistakes)}, str(run.report))
+
+
+def _funnel(context: Context) -> tuple[FunnelStep, ...]:
+    return tuple(
+        FunnelStep(step["filter"], step["kept"], sum(step["dropped"].values()), "; ".join(step["dropped"]))
+        for step in context.manifest.figures("filter").get("funnel", ())
+    )
+
+
+def _mistakes(context: Context, predictions: Sequence[Mapping[str, Any]]) -> list[Mistake]:
+    """The student's mistakes, the surest first: a confident mistake says most about labels and data."""
+    config, labels = context.config.report, context.task.names
+    teacher = {(line["set"], line["id"]): line["prediction"] for line in predictions if line["system"] == "teacher"}
+    texts = {}
+    if config.show_text:
+        texts = {(name, row.id): row.text for name, path in context.run.test_sets.items() for row in read_rows(path)}
+    mistakes = []
+    for line in predictions:
+        key = (line["set"], line["id"])
+        right = line["gold"] if line["gold"] is not None else teacher.get(key)
+        if line["system"] != "student" or line["prediction"] == right or right is None:
+            continue
+        probabilities = line["probabilities"]
+        sure = probabilities[labels.index(line["prediction"])] if probabilities and line["prediction"] else None
+        mistakes.append(
+            Mistake(line["id"], line["set"], line["gold"], line["prediction"], teacher.get(key), sure, texts.get(key))
+        )
+    mistakes.sort(key=lambda mistake: (-(mistake.student_probability or 0), mistake.set, mistake.id))
+    return mistakes[: config.mistakes]
+
+
+STAGE = Stage("report", lambda run: (run.metrics, run.predictions), _inputs, _work)

@@ -1,0 +1,93 @@
+"""What a stage is, and what it may know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlxdistill.config.models import Config
+from mlxdistill.errors import ConfigError, Problem
+from mlxdistill.rundir.layout import RunDir
+from mlxdistill.rundir.manifest import Manifest
+from mlxdistill.tasks.classification import ClassificationTask, Label, read_template
+from mlxdistill.tasks.protocols import Progress
+
+
+class Reporter(Progress, Protocol):
+    """Progress, told apart by stage."""
+
+    def begin(self, stage: str) -> None: ...
+
+    def end(self, stage: str, summary: str) -> None: ...
+
+    def skip(self, stage: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run: stop at the first bad line; draw the frozen rows anew."""
+
+    strict: bool = False
+    new_splits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a stage may know: the configuration, the task, the run folder and what earlier stages recorded."""
+
+    config: Config
+    task: ClassificationTask
+    run: RunDir
+    options: Options
+    reporter: Reporter
+    manifest: Manifest
+
+    def inputs_of(self, stage: str) -> Mapping[str, Any]:
+        """What an earlier stage depended on; its result, and so everything after it, changes only with that."""
+        inputs: Mapping[str, Any] = self.manifest.stages.get(stage, {}).get("inputs", {})
+        return inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a stage leaves: files, figures for the manifest, and one line for the user."""
+
+    outputs: Sequence[Path]
+    figures: Mapping[str, Any]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage.
+
+    Attributes:
+        needs: files of earlier stages that must be there.
+        inputs: everything the result depends on; the stage is skipped while it stays the same.
+        work: does it.
+    """
+
+    name: str
+    needs: Callable[[RunDir], Sequence[Path]]
+    inputs: Callable[[Context], Mapping[str, Any]]
+    work: Callable[[Context], Result]
+
+
+def task_of(config: Config) -> ClassificationTask:
+    """The task that a configuration describes."""
+    labels = (
+        Label(name, label.description or name, label.verbalizer or name) for name, label in config.task.labels.items()
+    )
+    return ClassificationTask(config.task.instruction, tuple(labels))
+
+
+def prompt_template(path: str | None, key: str) -> str | None:
+    """The text of a prompt file, or None where none is configured. Raises ConfigError where it cannot be used."""
+    if path is None:
+        return None
+    template = read_template(Path(path), key)
+    if isinstance(template, Problem):
+        raise ConfigError([template])
+    return template

@@ -1,0 +1,103 @@
+"""train: the student learns what the teacher answered and the filters let through."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from mlxdistill.config.models import Config
+from mlxdistill.filters.funnel import dropped_rows
+from mlxdistill.pipeline.answers import teacher_answers
+from mlxdistill.pipeline.stage import Context, Result, Stage, prompt_template, task_of
+from mlxdistill.platform.models import model_fingerprint
+from mlxdistill.rundir.layout import RunDir
+from mlxdistill.rundir.log import log_event
+from mlxdistill.store import LabelStore
+from mlxdistill.student.dataset import write_training_files
+from mlxdistill.student.predictor import StudentPredictor
+from mlxdistill.student.requests import PredictRequest, TrainEvent, TrainRequest
+from mlxdistill.student.trainer import train_student
+from mlxdistill.tasks.classification import Prompt
+from mlxdistill.tasks.protocols import Progress
+from mlxdistill.tasks.rows import Row, read_rows
+
+
+def student_prompt(config: Config) -> Prompt:
+    return task_of(config).student_prompt(prompt_template(config.student.prompt, "student.prompt"))
+
+
+def labels_of(config: Config) -> tuple[tuple[str, str], ...]:
+    task = task_of(config)
+    return tuple(zip(task.names, task.verbalizers, strict=True))
+
+
+def open_student(config: Config, run: RunDir, progress: Progress, *, trained: bool = True) -> StudentPredictor:
+    """The student of a finished run, or the same model before training, as a context manager."""
+    request = PredictRequest(
+        model=config.student.model,
+        adapter=run.adapters if trained else None,
+        quantize=config.student.quantize,
+        labels=labels_of(config),
+        prompt=student_prompt(config),
+        max_tokens=config.student.max_tokens,
+    )
+    return StudentPredictor(request, progress)
+
+
+def _inputs(context: Context) -> Mapping[str, Any]:
+    config = context.config
+    return {
+        "labels": context.inputs_of("label"),
+        "filter": context.inputs_of("filter"),
+        "student": config.student.model_dump(mode="json"),
+        "model": model_fingerprint(config.student.model),
+        "prompt": student_prompt(config).fingerprint,
+        "train": config.train.model_dump(mode="json"),
+    }
+
+
+def training_rows(context: Context, store: LabelStore) -> list[Row]:
+    """The rows of the pool whose labels may teach."""
+    dropped = dropped_rows(list(store.decisions()))
+    return [row for row in read_rows(context.run.pool) if row.id not in dropped]
+
+
+def _work(context: Context) -> Result:
+    config, run = context.config, context.run
+    valid = [row for row in read_rows(run.valid) if row.meta.get("half") == "selection"]
+    with LabelStore(run.labels) as store:
+        rows = training_rows(context, store)
+        answers = teacher_answers(context, store, [*rows, *valid])
+    counts = write_training_files(run.student_data, context.task, student_prompt(config), rows, valid, answers)
+    request = TrainRequest(
+        model=config.student.model,
+        quantize=config.student.quantize,
+        lora=config.student.lora,
+        train=config.train,
+        max_tokens=config.student.max_tokens,
+        data=run.student_data,
+        output=run.adapters,
+        checkpoints=run.checkpoints,
+        labels=labels_of(config),
+        prompt=student_prompt(config),
+    )
+
+    def on_event(event: TrainEvent) -> None:
+        log_event(run, "validation", **dataclasses.asdict(event))
+
+    result = train_student(request, context.reporter, on_event)
+    figures = {"rows_in": counts[0], "rows_valid": counts[1], "seed": config.train.seed, **dataclasses.asdict(result)}
+    if result.truncated:
+        context.reporter.note(
+            f"{result.truncated:,} rows were longer than student.max_tokens and lost the end of their text"
+        )
+    outputs = [run.adapters / "adapters.safetensors", run.adapters / "adapter_config.json"]
+    outputs += [run.student_data / "train.jsonl", run.student_data / "valid.jsonl"]
+    line = f"{counts[0]:,} rows, {result.steps:,} steps, {result.rows_per_second:,.0f} rows/s"
+    if result.best_valid_loss is not None:
+        line += f", best validation loss {result.best_valid_loss:.3f} at step {result.best_step:,}"
+    return Result(outputs, figures, line + (", stopped early" if result.stopped_early else ""))
+
+
+STAGE = Stage("train", lambda run: (run.pool, run.valid, run.labels), _inputs, _work)
