@@ -45,17 +45,19 @@ def pull(
 
 def _wanted_files(repository: str, file: str) -> list[str]:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        names = HfApi().list_repo_files(repository)
+        names = [file.rfilename for file in HfApi().model_info(repository).siblings or ()]
     except GatedRepoError as error:
         hint = "accept its licence on the hub's page, then log in: hf auth login"
         raise ModelError("this model is gated", where=repository, hint=hint) from error
     except RepositoryNotFoundError as error:
         hint = "check the spelling; for a private one, log in first: hf auth login"
         raise ModelError("the hub has no such model", where=repository, hint=hint) from error
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        if not _is_network_error(error):
+            raise
         hint = "check the connection and try again"
         raise ModelError(f"the hub cannot be reached ({type(error).__name__})", where=repository, hint=hint) from error
     ggufs = [name for name in names if name.endswith(".gguf")]
@@ -93,18 +95,22 @@ def _with_parts(file: str, ggufs: list[str]) -> list[str]:
 
 def _download(repository: str, files: list[str], *, quiet: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import disable_progress_bars
 
     if quiet:
         disable_progress_bars()
     try:
         return Path(snapshot_download(repository, allow_patterns=files))
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        if not _is_network_error(error):
+            raise
         hint = "run the same command again: what has arrived is kept"
-        raise ModelError(
-            f"the download broke off ({type(error).__name__}: {error})", where=repository, hint=hint
-        ) from error
+        raise ModelError(f"the download broke off ({type(error).__name__})", where=repository, hint=hint) from error
+
+
+def _is_network_error(error: Exception) -> bool:
+    """The hub's library lets the errors of its HTTP client through, whose name has changed between its versions."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0].startswith("httpx")
 
 
 def _check(model: str, files: list[str]) -> Path:
