@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -73,7 +73,7 @@ def _leave(code: int) -> NoReturn:
 
 def _print_error(error: MlxDistillError, as_json: bool) -> None:
     if as_json:
-        content = {"message": error.message, "where": error.where, "hint": error.hint}
+        content: dict[str, Any] = {"message": error.message, "where": error.where, "hint": error.hint}
         if isinstance(error, ConfigError):
             content["problems"] = [
                 {"message": problem.message, "where": problem.where, "hint": problem.hint} for problem in error.problems

@@ -18,6 +18,8 @@ from mlxdistill.cli.options import Debug, Quiet
 from mlxdistill.errors import DataError
 
 if TYPE_CHECKING:
+    from mlxdistill.cli.console import TerminalReporter
+    from mlxdistill.tasks.lines import BadLine
     from mlxdistill.tasks.protocols import Answer
     from mlxdistill.tasks.rows import Row
 
@@ -82,7 +84,7 @@ def predict(
     ):
         write = _writer(wanted, out, names)
         done = 0
-        for chunk in _batched(rows, CHUNK_ROWS):
+        for chunk in _chunks(_usable(rows, source, reporter)):
             for answers in student.predict(chunk, reporter):
                 for answer in answers:
                     write(answer)
@@ -92,8 +94,19 @@ def predict(
             raise DataError("no rows in it", where=source, hint="give a file with at least one row")
 
 
-def _batched(rows: Iterator[Row], size: int) -> Iterator[tuple[Row, ...]]:
-    while chunk := tuple(itertools.islice(rows, size)):
+def _usable(rows: Iterator[Row | BadLine], source: str, reporter: TerminalReporter) -> Iterator[Row]:
+    """The rows that can be labelled; each of the others is said."""
+    from mlxdistill.tasks.rows import Row
+
+    for row in rows:
+        if isinstance(row, Row):
+            yield row
+        else:
+            reporter.note(f"{source}:{row.number} is left out: {row.reason}")
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[tuple[Row, ...]]:
+    while chunk := tuple(itertools.islice(rows, CHUNK_ROWS)):
         yield chunk
 
 

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mlxdistill.config.models import Config
+from mlxdistill.config.models import Config, Section, StudentConfig, TrainConfig
 from mlxdistill.config.yaml12 import Document, parse_document, parse_scalar
 from mlxdistill.errors import ConfigError, Problem
 
@@ -75,14 +75,7 @@ def load_config(
     for name, value in sorted(environment.items()):
         if name.startswith(PREFIX) and "__" in name[len(PREFIX) :]:
             _put(tree, origins, tuple(name[len(PREFIX) :].lower().split("__")), value, name, problems)
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator or not key:
-            problems.append(
-                Problem(f"--set {override}", "a setting is written key=value", "for example --set train.epochs=2")
-            )
-            continue
-        _put(tree, origins, tuple(key.strip().split(".")), value, f"--set {key.strip()}", problems)
+    _put_settings(tree, origins, overrides, problems)
     _expand_paths(tree, origins, bases, environment, problems)
     config = _validate(tree, origins, path, problems)
     if config is None or problems:
@@ -91,6 +84,38 @@ def load_config(
     if problems:
         raise ConfigError(problems)
     return LoadedConfig(config, origins, path)
+
+
+def parse_settings(settings: Sequence[str], model: str) -> tuple[StudentConfig, TrainConfig]:
+    """The student's and the training's sections from flags alone. Raises ConfigError with every problem found."""
+    tree: dict[Any, Any] = {"student": {"model": model}}
+    origins: dict[KeyPath, str] = {("student", "model"): "--model"}
+    problems: list[Problem] = []
+    _put_settings(tree, origins, settings, problems)
+    try:
+        sections = _TrainingOnly.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError([*problems, *(_problem(detail, origins, "--set") for detail in error.errors())]) from None
+    if problems:
+        raise ConfigError(problems)
+    return sections.student, sections.train
+
+
+class _TrainingOnly(Section):
+    student: StudentConfig
+    train: TrainConfig = TrainConfig()
+
+
+def _put_settings(
+    tree: dict[Any, Any], origins: dict[KeyPath, str], settings: Sequence[str], problems: list[Problem]
+) -> None:
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key:
+            hint = "for example --set train.epochs=2"
+            problems.append(Problem(f"--set {setting}", "a setting is written key=value", hint))
+            continue
+        _put(tree, origins, tuple(key.strip().split(".")), value, f"--set {key.strip()}", problems)
 
 
 def _read(path: Path) -> Document:
@@ -184,17 +209,14 @@ def _validate(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        for detail in error.errors():
-            key: KeyPath = tuple(part for part in detail["loc"] if part != "function-plain")
-            problems.append(_problem(key, detail, origins, path))
+        problems.extend(_problem(detail, origins, str(path)) for detail in error.errors())
     return None
 
 
-def _problem(key: KeyPath, detail: Any, origins: Mapping[KeyPath, str], path: Path) -> Problem:
-    names = [part for part in key if not (isinstance(part, str) and (part in ("int", "str") or "[" in part))]
-    where = next(
-        (origins[tuple(names[:n])] for n in range(len(names), 0, -1) if tuple(names[:n]) in origins), str(path)
-    )
+def _problem(detail: Any, origins: Mapping[KeyPath, str], fallback: str) -> Problem:
+    names = [part for part in detail["loc"] if not (isinstance(part, str) and (part in ("int", "str") or "[" in part))]
+    parents = (tuple(names[:length]) for length in range(len(names), 0, -1))
+    where = next((origins[parent] for parent in parents if parent in origins), fallback)
     dotted = ".".join(map(str, names))
     if detail["type"] == "extra_forbidden":
         known = _known_keys(tuple(names[:-1]))
