@@ -16,8 +16,8 @@ from mlxdistill.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A way on from a node: the next token, the labels it leads to (ascending), and the node behind it, or None at a
-    path's end."""
+    """A way on from a node: the next token, the labels it leads to (ascending), and the number of the node behind it,
+    or None at a path's end."""
 
     token: int
     labels: tuple[int, ...]
@@ -26,7 +26,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A place where a next token is scored: the tokens that lead here from the root, and the branches, by first label."""
+    """A place where a next token is scored: the tokens that lead here, and the branches, by their first label."""
 
     path: tuple[int, ...]
     branches: tuple[Branch, ...]
@@ -34,9 +34,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Trie:
-    """Attributes:
-    nodes: the root first, parents before children; every node has at least one branch.
-    paths: for each label the tokens that are scored: its verbalizer's, with the end of the turn where it is nested.
+    """The trie of all labels.
+
+    Attributes:
+        nodes: the root first, parents before children; every node has at least one branch.
+        paths: for each label the tokens that are scored: its verbalizer's, and the end of the turn where it is nested.
     """
 
     nodes: tuple[Node, ...]
@@ -48,9 +50,7 @@ class Trie:
         return tuple(node for node in self.nodes if all(branch.node is None for branch in node.branches))
 
 
-def build_trie(
-    verbalizers: Sequence[Sequence[int]], end_of_turn: int, names: Sequence[str] | None = None
-) -> Trie:
+def build_trie(verbalizers: Sequence[Sequence[int]], end_of_turn: int, names: Sequence[str] | None = None) -> Trie:
     """The trie over each label's tokens.
 
     Args:
@@ -100,8 +100,7 @@ def _nodes(paths: Sequence[tuple[int, ...]]) -> tuple[Node, ...]:
             Node(
                 prefix,
                 tuple(
-                    Branch(token, tuple(labels), prefixes.get((*prefix, token)))
-                    for token, labels in following.items()
+                    Branch(token, tuple(labels), prefixes.get((*prefix, token))) for token, labels in following.items()
                 ),
             )
         )

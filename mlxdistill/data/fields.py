@@ -1,0 +1,195 @@
+"""From a record to a row: which column is what, and which label a gold value means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlxdistill.config.models import DataConfig
+from mlxdistill.data.source import Source
+from mlxdistill.errors import DataError
+from mlxdistill.tasks.classification import ClassificationTask, scalar_text
+from mlxdistill.tasks.lines import (
+    BadLine,
+    Record,
+    id_fault,
+    is_missing,
+    kind_of,
+    text_fault,
+    wrong_column,
+)
+from mlxdistill.tasks.logs import logged_answer, logged_text
+from mlxdistill.tasks.rows import Row, content_id
+
+MOST_VALUE_CHARACTERS = 40
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column holds what; None: not configured."""
+
+    text: str | None
+    gold: str | None = None
+    id: str | None = None
+    group: str | None = None
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Columns:
+        return cls(config.fields.text, config.fields.gold, config.fields.id, config.group)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Each configured column with the key that names it."""
+        named = {"data.fields.text": self.text, "data.fields.gold": self.gold, "data.fields.id": self.id}
+        return {column: key for key, column in {**named, "data.group": self.group}.items() if column is not None}
+
+
+class Unusable(Exception):
+    """Why a record gives no row."""
+
+
+class GoldLabels:
+    """Which label a gold value means.
+
+    A value is looked up in `data.gold_values` first, then among the labels' names and verbalizers. True in JSON,
+    `True` and `true` in CSV are one value; so are 1 and `1.0`, which tables with gaps write for whole numbers.
+
+    Raises DataError where `data.gold_values` names a label that the task does not have.
+    """
+
+    def __init__(self, task: ClassificationTask, gold_values: Mapping[str, str]) -> None:
+        unknown = [label for label in gold_values.values() if label not in task.names]
+        if unknown:
+            labels = ", ".join(task.names[:20])
+            raise DataError(
+                f"no label {unknown[0]!r} in the task", where="data.gold_values", hint=f"the labels: {labels}"
+            )
+        self._mapped = {_canonical(value): label for value, label in gold_values.items()}
+        self._named = {label.verbalizer: label.name for label in task.labels}
+        self._named.update({name: name for name in task.names})
+        folded: dict[str, set[str]] = {}
+        for written, name in self._named.items():
+            folded.setdefault(written.casefold(), set()).add(name)
+        self._folded = {written: names.pop() for written, names in folded.items() if len(names) == 1}
+
+    def read(self, value: Any, class_names: tuple[str, ...] = ()) -> str | None:
+        """The label, or None where the cell is empty. Raises Unusable for a value that means no label.
+
+        Args:
+            class_names: the names of the column's class numbers; number -1 means no gold.
+        """
+        if is_missing(value):
+            return None
+        if not isinstance(value, str | int | float):
+            raise Unusable(f"the gold value is {kind_of(value)}")
+        texts = [scalar_text(value)]
+        if class_names and isinstance(value, int) and not isinstance(value, bool):
+            if value == -1:
+                return None
+            texts += class_names[value : value + 1]
+        for text in texts:
+            label = self._mapped.get(_canonical(text)) or self._named.get(text) or self._folded.get(text.casefold())
+            if label is not None:
+                return label
+        shown = texts[-1] if len(texts[-1]) <= MOST_VALUE_CHARACTERS else texts[-1][:MOST_VALUE_CHARACTERS] + "..."
+        raise Unusable(f"the gold value {shown!a} means no label")
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRow:
+    """A row, the line it comes from, and whether its id is the source's own."""
+
+    number: int
+    row: Row
+    own_id: bool
+
+
+class RowMaker:
+    """Makes rows of records."""
+
+    def __init__(self, columns: Columns, gold: GoldLabels) -> None:
+        self.columns = columns
+        self._gold = gold
+
+    def make(self, record: Record, class_names: Mapping[str, tuple[str, ...]]) -> MadeRow | BadLine:
+        """The record's row, or why there is none."""
+        columns, values = self.columns, record.values
+        try:
+            text = usable_text(record, columns.text)
+            own = usable_id(record, columns.id)
+            gold = None
+            if columns.gold is not None:
+                gold = self._gold.read(values.get(columns.gold), class_names.get(columns.gold, ()))
+            row = Row(own or content_id(text), text, gold, self._meta(values))
+            return MadeRow(record.number, row, own is not None)
+        except Unusable as error:
+            return BadLine(record.number, str(error))
+
+    def _meta(self, values: Mapping[str, Any]) -> dict[str, str]:
+        meta = {}
+        group = values.get(self.columns.group) if self.columns.group is not None else None
+        if not is_missing(group):
+            if not isinstance(group, str | int | float):
+                raise Unusable(f"the group is {kind_of(group)}")
+            meta["group"] = _encodable(scalar_text(group), "group")
+        answer = logged_answer(values)
+        if answer is not None:
+            meta["answer"] = _encodable(answer, "answer")
+        return meta
+
+
+def usable_text(record: Record, column: str | None) -> str:
+    """The record's text: its column, or the last user message of a logged request. Raises Unusable."""
+    if column is None:
+        text = logged_text(record.values)
+        fault = text_fault(text, "last user message")
+    elif column not in record.values:
+        raise Unusable(f"no column {column!r}")
+    else:
+        text = record.values[column]
+        fault = text_fault(text)
+    if text is None or fault:
+        raise Unusable(fault or "the text is missing")
+    return text
+
+
+def usable_id(record: Record, column: str | None) -> str | None:
+    """The record's own id, or None where it has none. Raises Unusable."""
+    value = record.values.get(column) if column is not None else None
+    if is_missing(value):
+        return None
+    fault = id_fault(value)
+    if fault:
+        raise Unusable(fault)
+    return scalar_text(value)
+
+
+def check_columns(columns: Columns, source: Source, seen: Iterable[str], required: Iterable[str]) -> None:
+    """Raises DataError where a `required` column is not among the columns `seen`, or no text column can be told."""
+    names = list(seen)
+    for column in required:
+        if column not in names:
+            raise wrong_column(column, columns.keys[column], names, source.where)
+    if columns.text is None and source.columns is not None and not {"request", "messages"} & set(names):
+        shown = ", ".join(names[:20])
+        hint = f"set data.fields.text to one of its columns: {shown}"
+        raise DataError("data.fields.text is not set, and this is no request log", where=source.where, hint=hint)
+
+
+def _canonical(text: str) -> str:
+    stripped = text.strip()
+    whole = _WHOLE.fullmatch(stripped)
+    if whole:
+        return whole.group(1)
+    return stripped.casefold() if stripped.casefold() in ("true", "false") else stripped
+
+
+def _encodable(text: str, what: str) -> str:
+    fault = text_fault(text, what) if text.strip() else None
+    if fault:
+        raise Unusable(fault)
+    return text

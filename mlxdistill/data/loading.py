@@ -1,0 +1,163 @@
+"""Reading one file into rows: bad lines are put aside, duplicates counted, wrong columns told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlxdistill.data.fields import MadeRow, RowMaker, check_columns
+from mlxdistill.data.readers import read_source
+from mlxdistill.data.source import Source
+from mlxdistill.errors import DataError
+from mlxdistill.tasks.lines import BadLine
+from mlxdistill.tasks.protocols import Progress
+from mlxdistill.tasks.rows import Row, content_hash, normalised
+
+PROGRESS_ROWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """What a file holds.
+
+    Attributes:
+        rows: in the file's order; for a source without its exact duplicates.
+        keys: each row's `duplicate_key`, in the same order.
+        read: rows and bad lines together.
+        duplicates: rows whose normalised text an earlier row has.
+        conflicts: those of them whose gold differs from that row's.
+        columns: the file's columns.
+    """
+
+    where: str
+    rows: tuple[Row, ...]
+    keys: tuple[str, ...]
+    read: int
+    duplicates: int
+    conflicts: int
+    columns: tuple[str, ...]
+
+    @property
+    def has_gold(self) -> bool:
+        return any(row.gold is not None for row in self.rows)
+
+
+@dataclass(slots=True)
+class BadLines:
+    """The lines put aside, over all files. With `strict`, the first one raises DataError."""
+
+    strict: bool
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, where: str, bad: BadLine) -> None:
+        if self.strict:
+            raise DataError(bad.reason, where=f"{where}:{bad.number}", hint="mend the line, or leave out --strict")
+        self.records.append({"file": where, "line": bad.number, "reason": bad.reason})
+
+    def first(self, count: int) -> tuple[str, ...]:
+        return tuple(f"{bad['file']}:{bad['line']} {bad['reason']}" for bad in self.records[:count])
+
+
+def duplicate_key(row: Row) -> str:
+    """Equal for rows that are exact duplicates."""
+    return content_hash(normalised(row.text))
+
+
+class Loader:
+    """Reads files of rows in the same way.
+
+    Args:
+        maker: what makes a row of a record.
+        bad: where bad lines go.
+    """
+
+    def __init__(self, maker: RowMaker, bad: BadLines, progress: Progress) -> None:
+        self._maker = maker
+        self._bad = bad
+        self._progress = progress
+
+    def load_source(self, path: Path, *, gold_is_elsewhere: bool) -> LoadedRows:
+        """The source: each text once (its first row, with the gold of the first that has one).
+
+        Args:
+            gold_is_elsewhere: a given test set has gold, so that the source need not have the column.
+
+        Raises DataError where the file cannot be read, a column is missing, or no line can be used.
+        """
+        columns = self._maker.columns
+        required = [column for column in columns.keys if not (gold_is_elsewhere and column == columns.gold)]
+        return self._load(path, required, keep_duplicates=False)
+
+    def load_given(self, path: Path) -> LoadedRows:
+        """A given set, as it is: duplicates are counted and kept, ids and groups may be missing.
+
+        Raises as `load_source`.
+        """
+        text = self._maker.columns.text
+        return self._load(path, () if text is None else (text,), keep_duplicates=True)
+
+    def _load(self, path: Path, required: Collection[str], *, keep_duplicates: bool) -> LoadedRows:
+        columns = self._maker.columns
+        source = read_source(path, columns.keys)
+        seen: dict[str, None] = dict.fromkeys(source.columns or ())
+        if source.columns is not None:
+            check_columns(columns, source, seen, required)
+        bad_before = len(self._bad.records)
+        first_of: dict[str, int] = {}
+        line_of: dict[str, int] = {}
+        rows: list[Row] = []
+        keys: list[str] = []
+        read = duplicates = conflicts = 0
+        for item in self._made(source, seen):
+            read += 1
+            if isinstance(item, BadLine):
+                self._bad.add(source.where, item)
+                continue
+            row = item.row
+            if item.own_id and row.id in line_of:
+                reason = f"the id {row.id!r} was already used in line {line_of[row.id]}"
+                self._bad.add(source.where, BadLine(item.number, reason))
+                continue
+            key = duplicate_key(row)
+            first = first_of.setdefault(key, len(rows))
+            if first < len(rows):
+                duplicates += 1
+                earlier = rows[first]
+                conflicts += None not in (row.gold, earlier.gold) and row.gold != earlier.gold
+                if not keep_duplicates:
+                    rows[first] = replace(earlier, gold=earlier.gold if earlier.gold is not None else row.gold)
+                    continue
+            line_of.setdefault(row.id, item.number)
+            rows.append(row)
+            keys.append(key)
+        if source.columns is None and seen:
+            check_columns(columns, source, seen, required)
+        if not rows:
+            raise self._nothing(source, read, bad_before)
+        return LoadedRows(source.where, tuple(rows), tuple(keys), read, duplicates, conflicts, tuple(seen))
+
+    def _made(self, source: Source, seen: dict[str, None]) -> Iterator[MadeRow | BadLine]:
+        number = 0
+        for number, record in enumerate(source.records, start=1):
+            if number % PROGRESS_ROWS == 0:
+                self._progress.advance(number, max(number, source.rows or 0))
+            if isinstance(record, BadLine):
+                yield record
+                continue
+            if source.columns is None:
+                seen.update(dict.fromkeys(record.values))
+            yield self._maker.make(record, source.class_names)
+        if number:
+            self._progress.advance(number, number)
+
+    def _nothing(self, source: Source, read: int, bad_before: int) -> DataError:
+        if not read:
+            return DataError("the file holds no rows", where=source.where, hint="check what should have written it")
+        first = self._bad.records[bad_before]
+        hint = "mend the file, or set data.fields and data.gold_values to what it holds"
+        if self._maker.columns.text is None:
+            hint = "set data.fields.text to the column that holds the text"
+        message = f"none of its {read:,} lines can be used; the first: {first['reason']}"
+        return DataError(message, where=f"{source.where}:{first['line']}", hint=hint)

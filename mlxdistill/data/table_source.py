@@ -1,0 +1,139 @@
+"""Tables: Parquet files, and folders that `datasets.save_to_disk` wrote.
+
+Such a folder holds Arrow streams and a `state.json` that lists them, so it is read as what it is: importing `datasets`
+would take seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from mlxdistill.data.source import Source
+from mlxdistill.errors import DataError
+from mlxdistill.tasks.lines import BadLine, Record, open_file
+
+LOG_COLUMNS = frozenset({"request", "response", "messages"})
+BATCH_ROWS = 1024
+
+
+def parquet_source(path: Path, wanted: Collection[str]) -> Source:
+    """The file's `wanted` columns, and those of a request log. Raises DataError where it is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    open_file(path).close()
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(path, "Parquet") from error
+    columns = tuple(file.schema_arrow.names)
+    _check_names(columns, str(path))
+    needed = [name for name in columns if name in wanted or name in LOG_COLUMNS]
+
+    def batches() -> Iterator[Any]:
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=needed)
+
+    return Source(str(path), columns, file.metadata.num_rows, _records(path, "Parquet", batches()))
+
+
+def dataset_source(path: Path, wanted: Collection[str]) -> Source:
+    """The rows of a saved `Dataset`, or of the `train` split of a saved `DatasetDict`.
+
+    Raises DataError where the folder is none of them, has no such split, or is damaged.
+    """
+    import pyarrow
+    import pyarrow.ipc
+
+    folder = _split_folder(path)
+    files = [folder / part["filename"] for part in _json(folder / "state.json")["_data_files"]]
+    features = _json(folder / "dataset_info.json").get("features") or {}
+    needed = [name for name in features if name in wanted or name in LOG_COLUMNS]
+    class_names = {
+        name: tuple(map(str, feature["names"]))
+        for name, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+    }
+
+    def batches() -> Iterator[Any]:
+        for file in files:
+            with pyarrow.memory_map(str(file)) as mapped, pyarrow.ipc.open_stream(mapped) as stream:
+                for batch in stream:
+                    chosen = batch.select(needed)
+                    for start in range(0, chosen.num_rows, BATCH_ROWS):
+                        yield chosen.slice(start, BATCH_ROWS)
+
+    records = _records(folder, "datasets", batches())
+    return Source(str(folder), tuple(features), None, records, class_names)
+
+
+def dataset_files(path: Path) -> list[Path]:
+    """The files that hold what `dataset_source` reads, in a fixed order."""
+    folder = _split_folder(path)
+    parts = sorted(part["filename"] for part in _json(folder / "state.json")["_data_files"])
+    return [folder / "dataset_info.json", *(folder / part for part in parts)]
+
+
+def _split_folder(path: Path) -> Path:
+    if (path / "dataset_dict.json").is_file():
+        splits = [str(name) for name in _json(path / "dataset_dict.json").get("splits", [])]
+        if "train" not in splits:
+            hint = f"name one of its splits: {', '.join(str(path / name) for name in splits)}"
+            raise DataError("the datasets folder has no split 'train'", where=str(path), hint=hint)
+        path = path / "train"
+    if not (path / "state.json").is_file() or not (path / "dataset_info.json").is_file():
+        hint = "name a file in it, or a folder that datasets' save_to_disk wrote"
+        raise DataError("a folder, and not a saved datasets folder", where=str(path), hint=hint)
+    return path
+
+
+def _records(path: Path, kind: str, batches: Iterator[Any]) -> Iterator[Record | BadLine]:
+    import pyarrow
+
+    number = 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _damaged(path, kind) from error
+        if batch is None:
+            return
+        for row in _rows(batch):
+            number += 1
+            yield BadLine(number, "not valid UTF-8") if row is None else Record(number, row)
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any] | None]:
+    """The batch's rows; None for a row with a string that is not UTF-8."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield None
+
+
+def _check_names(columns: tuple[str, ...], where: str) -> None:
+    twice = {name for name in columns if columns.count(name) > 1}
+    if twice:
+        raise DataError(f"two columns are named {min(twice)!r}", where=where, hint="rename one of them")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, "datasets") from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "datasets")
+    return value
+
+
+def _damaged(path: Path, kind: str) -> DataError:
+    return DataError(
+        f"not a readable {kind} file", where=str(path), hint="it is damaged or of another kind; write it anew"
+    )

@@ -1,0 +1,88 @@
+"""What a report is made of.
+
+Plain values only: the page is a pure function of them, so the same run always gives the same bytes, and the pipeline
+alone knows which files they came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelStep:
+    """What one filter did, in the order the filters ran.
+
+    Attributes:
+        filter: its name.
+        kept: rows that went on.
+        dropped: rows that did not.
+        reason: why rows were dropped, in a few words.
+    """
+
+    filter: str
+    kept: int
+    dropped: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPoint:
+    """The losses (nats a row) after optimizer step `step`; `valid_loss` only where validation ran."""
+
+    step: int
+    loss: float
+    valid_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row of a test set that the student got wrong; without gold, one where it disagrees with the teacher.
+
+    Attributes:
+        id: the row's id.
+        set: the test set it belongs to.
+        gold: the label known to be right, or None.
+        student: the student's label, or None where its answer was unparsable.
+        teacher: the teacher's label, or None where it gave none.
+        student_probability: what the student gave its own answer, in [0, 1].
+        text: the row's text, only where the user asked to see it.
+    """
+
+    id: str
+    set: str
+    gold: str | None
+    student: str | None
+    teacher: str | None
+    student_probability: float | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything that one page shows.
+
+    Attributes:
+        name: the run's name.
+        metrics: `evaluation/metrics.json` as read.
+        verdict_sentence: the outcome in one sentence.
+        predictions: the records of `evaluation/predictions.jsonl`.
+        manifest: `manifest.json` as read: `stages`, each with `started`, `finished`, `seconds` and `figures`
+            (`rows_in`, `rows_out`, `notes`, ...; they may also stand beside `seconds`).
+        funnel: the filters in the order they ran.
+        training: the loss curve in order of steps.
+        mistakes: those to be listed, most telling first; the page groups them by set.
+        versions: package -> version.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+    verdict_sentence: str
+    predictions: tuple[Mapping[str, Any], ...] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    funnel: tuple[FunnelStep, ...] = ()
+    training: tuple[TrainPoint, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)

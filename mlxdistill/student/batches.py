@@ -1,0 +1,77 @@
+"""Which rows are trained on together.
+
+Rows of like length share a batch, so that little padding is computed; lengths are padded to few values, so that few shapes
+are compiled. Every row is in exactly one batch of an epoch, the last ones too, and batches differ in size by one row
+at most, because a batch of a single left-over row would move the adapter as far as a full one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD_MULTIPLE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Numbers of the rows, and the length they are padded to."""
+
+    rows: tuple[int, ...]
+    length: int
+
+
+def padded_length(tokens: int, multiple: int = PAD_MULTIPLE) -> int:
+    return -(-tokens // multiple) * multiple
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[Batch]:
+    """The batches of an epoch, in order; the same for the same seed and epoch.
+
+    Args:
+        lengths: tokens that each row feeds to the model.
+
+    Returns ceil(rows / batch_size) batches.
+    """
+    random = np.random.default_rng([seed, epoch])
+    padded = np.array([padded_length(length) for length in lengths])
+    # Rows of one padded length meet others of it in each epoch: the order within is random, then sorted stably.
+    shuffled = random.permutation(len(padded))
+    ordered = shuffled[np.argsort(padded[shuffled], kind="stable")]
+    parts = np.array_split(ordered, -(-len(ordered) // batch_size))
+    batches = [Batch(tuple(int(row) for row in part), int(padded[part].max())) for part in parts]
+    return [batches[number] for number in random.permutation(len(batches))]
+
+
+def even_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int) -> list[Batch]:
+    """Batches for prediction and validation, longest rows first, each of at most `batch_tokens` positions (or one row)."""
+    batches: list[Batch] = []
+    rows: list[int] = []
+    longest = 0
+    for row in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
+        if (rows and (len(rows) + 1) * longest > batch_tokens) or len(rows) == most_rows:
+            batches.append(Batch(tuple(rows), longest))
+            rows = []
+        if not rows:
+            longest = padded_length(lengths[row])
+        rows.append(row)
+    if rows:
+        batches.append(Batch(tuple(rows), longest))
+    return batches
+
+
+def padding_efficiency(lengths: Sequence[int], batches: Sequence[Batch]) -> float:
+    """The share of computed positions that hold a row's token."""
+    computed = sum(len(batch.rows) * batch.length for batch in batches)
+    return sum(lengths[row] for batch in batches for row in batch.rows) / computed
+
+
+def token_matrix(rows: Sequence[Sequence[int]], length: int) -> NDArray[np.int32]:
+    """int32 [rows, length], padded on the right with token 0, which causal attention never looks back at."""
+    matrix = np.zeros((len(rows), length), np.int32)
+    for number, tokens in enumerate(rows):
+        matrix[number, : len(tokens)] = tokens
+    return matrix

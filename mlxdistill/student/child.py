@@ -1,0 +1,175 @@
+"""What runs in the student's process: `open_trainer` and `open_predictor`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mlxdistill.errors import DataError
+from mlxdistill.platform.memory import peak_memory_bytes
+from mlxdistill.platform.metal import has_metal, set_memory_limits
+from mlxdistill.rundir.files import file_sha256
+from mlxdistill.student.adapter import AdapterShape, add_lora, load_adapter, write_adapter
+from mlxdistill.student.base import Base, load_base
+from mlxdistill.student.checkpoints import Checkpoints
+from mlxdistill.student.encoding import EncodedRow, RowEncoder, read_encoded
+from mlxdistill.student.head import SupervisedHead
+from mlxdistill.student.loop import Material, Reporter, Training
+from mlxdistill.student.predict import LabelScorer, best_labels
+from mlxdistill.student.requests import PredictQuestion, PredictRequest, PredictResult, TrainRequest, TrainResult
+from mlxdistill.student.targets import TargetBuilder, TargetSettings, label_weights
+from mlxdistill.tasks.protocols import Answer
+from mlxdistill.tasks.rows import canonical_json, content_hash
+from mlxdistill.workers.channel import Channel
+
+PREDICTED_AT_ONCE = 512
+
+
+def open_trainer(request: TrainRequest, channel: Channel) -> Callable[[object, Channel], TrainResult]:
+    """Opens base and rows; the returned function trains, whatever it is asked."""
+    base, shape, training, truncated = prepare(request, channel)
+    return lambda question, reporter: train(request, base, shape, training, truncated)
+
+
+def prepare(request: TrainRequest, reporter: Reporter) -> tuple[Base, AdapterShape, Training, int]:
+    """Everything a training needs, and how many rows were truncated. Raises MlxDistillError for what a user can mend."""
+    set_memory_limits()
+    base = load_base(request.model, request.quantize)
+    encoder = RowEncoder(base.tokenizer, labels=request.labels, prompt=request.prompt, max_tokens=request.max_tokens)
+    rows, valid = _read_rows(request, encoder, base, reporter)
+    truncated = sum(row.truncated for row in [*rows, *valid])
+    if truncated:
+        reporter.note(f"{truncated} rows lost the end of their text (student.max_tokens is {request.max_tokens})")
+    shape = add_lora(base.model, request.lora, seed=request.train.seed)
+    head = _head(base, reporter)
+    weights = label_weights(rows, len(request.labels)) if request.train.class_balance and request.labels else None
+    settings = TargetSettings(request.train.soft_weight, request.train.temperature, weights)
+    training = Training(
+        Material(base.model, head, rows, valid, TargetBuilder(encoder.trie, settings)),
+        request.train,
+        Checkpoints(request.checkpoints, _fingerprint(request, base)),
+        reporter,
+        compiled=has_metal(),
+    )
+    return base, shape, training, truncated
+
+
+def train(request: TrainRequest, base: Base, shape: AdapterShape, training: Training, truncated: int) -> TrainResult:
+    import mlx.core as mx
+
+    training.run()
+    state = training.state
+    quantization = {} if request.quantize is None else {"quantize": request.quantize}
+    write_adapter(request.output, training.best, shape, str(base.folder), quantization)
+    return TrainResult(
+        steps=state.step,
+        best_step=state.best_step,
+        best_valid_loss=state.best_loss,
+        rows_per_second=state.rows / state.step_seconds,
+        tokens_per_second=state.tokens / state.step_seconds,
+        peak_memory_bytes=peak_memory_bytes(),
+        mlx_peak_bytes=mx.get_peak_memory(),
+        truncated=truncated,
+        padding_efficiency=training.padding_efficiency(),
+        stopped_early=state.stopped_early,
+        skipped_steps=state.skipped,
+        seconds=state.seconds,
+        history=tuple(state.history),
+    )
+
+
+def open_predictor(request: PredictRequest, channel: Channel) -> Callable[[PredictQuestion, Channel], PredictResult]:
+    """Opens a student; the returned function sends lists of answers, in the order of the rows."""
+    set_memory_limits()
+    base = load_base(request.model, request.quantize)
+    if request.adapter is not None:
+        load_adapter(base.model, request.adapter)
+    base.model.eval()
+    encoder = RowEncoder(base.tokenizer, labels=request.labels, prompt=request.prompt, max_tokens=request.max_tokens)
+    assert encoder.trie is not None
+    scorer = LabelScorer(
+        _head(base, channel), len(base.model.layers), encoder.trie, batch_tokens=request.batch_tokens
+    )
+    return lambda question, reporter: _predict(question, reporter, encoder, scorer)
+
+
+def _predict(question: PredictQuestion, channel: Channel, encoder: RowEncoder, scorer: LabelScorer) -> PredictResult:
+    import mlx.core as mx
+
+    seconds, done, cut = 0.0, 0, 0
+    for start in range(0, len(question.rows), PREDICTED_AT_ONCE):
+        rows = question.rows[start : start + PREDICTED_AT_ONCE]
+        began = time.monotonic()
+        prompts = [encoder.prompt_tokens(row_id, text) for row_id, text in rows]
+        probabilities = scorer.score([tokens for tokens, _ in prompts])
+        took = time.monotonic() - began
+        answers = [
+            Answer(
+                row_id=row_id,
+                label=label,
+                probabilities=tuple(float(value) for value in found),
+                outcome="truncated" if truncated else "answered",
+                seconds=took / len(rows),
+            )
+            for (row_id, _), label, found, (_, truncated) in zip(
+                rows, best_labels(probabilities, encoder.names), probabilities, prompts, strict=True
+            )
+        ]
+        seconds, done = seconds + took, done + len(rows)
+        cut += sum(truncated for _, truncated in prompts)
+        channel.advance(done, len(question.rows), rows_per_second=done / seconds)
+        channel.send(answers)
+    return PredictResult(done / seconds if seconds else 0.0, mx.get_peak_memory(), cut)
+
+
+def _read_rows(
+    request: TrainRequest, encoder: RowEncoder, base: Base, reporter: Reporter
+) -> tuple[list[EncodedRow], list[EncodedRow]]:
+    if not request.data.is_dir():
+        raise DataError(
+            "no such folder", where=str(request.data), hint="a data folder holds train.jsonl and valid.jsonl"
+        )
+    rows = read_encoded(request.data / "train.jsonl", encoder)
+    valid: list[EncodedRow] = []
+    if (request.data / "valid.jsonl").exists():
+        valid = read_encoded(request.data / "valid.jsonl", encoder)
+    else:
+        reporter.note("no valid.jsonl: the last adapter is kept, not the best, and training never stops early")
+    _check_vocabulary([*rows, *valid], base)
+    return rows, valid
+
+
+def _check_vocabulary(rows: list[EncodedRow], base: Base) -> None:
+    from mlxdistill.errors import ModelError
+
+    size = base.config.get("vocab_size") or base.config.get("text_config", {}).get("vocab_size")
+    largest = max(max(row.tokens) for row in rows)
+    if isinstance(size, int) and largest >= size:
+        message = f"the tokenizer writes token {largest}, but the model knows only {size} tokens"
+        raise ModelError(message, where=str(base.folder), hint="pull the model again, or use another")
+
+
+def _head(base: Base, reporter: Any) -> SupervisedHead:
+    head = SupervisedHead(base.model)
+    if not head.partial:
+        reporter.note(
+            "this model's head cannot be applied to single positions; memory and time are those of all of them"
+        )
+    return head
+
+
+def _fingerprint(request: TrainRequest, base: Base) -> str:
+    """Of whatever decides the steps of a training."""
+    files = [request.data / "train.jsonl", request.data / "valid.jsonl"]
+    weights = sorted((path.name, path.stat().st_size) for path in base.folder.glob("*.safetensors"))
+    parts = {
+        "model": [str(base.folder), weights, request.quantize],
+        "lora": request.lora.model_dump(mode="json"),
+        "train": request.train.model_dump(mode="json"),
+        "labels": request.labels,
+        "prompt": None if request.prompt is None else request.prompt.fingerprint,
+        "max_tokens": request.max_tokens,
+        "data": [file_sha256(path) if path.exists() else None for path in files],
+    }
+    return content_hash(canonical_json(parts))

@@ -1,0 +1,134 @@
+"""Class probabilities from a student.
+
+The same rule as the teacher's (`tasks/trie.py`): the product along a label's path of the model's probabilities, over the
+whole vocabulary, normalised over the labels. Labels of one token each need one forward pass per row, with the head at
+its last position only. Longer ones go on from the prompt's keys and values where the model's architecture allows that,
+which is tried once, and with the prompt run again where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlxdistill.student.batches import even_batches, padded_length, token_matrix
+from mlxdistill.student.continuation import ContinuedLayer, RecordedLayer
+from mlxdistill.student.head import SupervisedHead
+from mlxdistill.tasks.trie import Node, Trie
+
+MOST_ROWS = 64
+CONTINUED_SHARE = 8
+PROBE_TOLERANCE = 1e-3
+
+NodeScores = tuple[Node, NDArray[np.float64]]
+
+
+class LabelScorer:
+    """Scores every label of a task for prompts.
+
+    Args:
+        layers: how many layers the model has.
+        batch_tokens: most positions of one forward pass over prompts.
+
+    Attributes:
+        continues: whether labels of several tokens go on from their prompt's keys and values.
+    """
+
+    def __init__(self, head: SupervisedHead, layers: int, trie: Trie, *, batch_tokens: int) -> None:
+        self._head = head
+        self._layers = layers
+        self._trie = trie
+        self._batch_tokens = batch_tokens
+        self._runs = _runs(trie)
+        self.continues = len(trie.nodes) > 1 and self._probe()
+
+    def score(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Class probabilities [prompts, labels] for prompts of tokens that end where the answer begins."""
+        scores = np.zeros((len(prompts), len(self._trie.paths)))
+        for batch in even_batches([len(prompt) for prompt in prompts], self._batch_tokens, MOST_ROWS):
+            rows = [prompts[row] for row in batch.rows]
+            for node, logarithms in self._continued(rows) if self.continues else self._repeated(rows):
+                for column, branch in enumerate(node.branches):
+                    for label in branch.labels:
+                        scores[list(batch.rows), label] += logarithms[:, column]
+        likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(likelihoods / likelihoods.sum(axis=1, keepdims=True))
+
+    def _repeated(self, prompts: Sequence[Sequence[int]]) -> Iterator[NodeScores]:
+        """Runs prompt and path together, once for each path."""
+        import mlx.core as mx
+
+        for path, nodes in self._runs:
+            rows = [(*prompt, *path) for prompt in prompts]
+            length = padded_length(max(map(len, rows)))
+            last = [number * length + len(prompt) - 1 for number, prompt in enumerate(prompts)]
+            positions = [place + len(node.path) for node in nodes for place in last]
+            logits = self._head(mx.array(token_matrix(rows, length)), mx.array(positions))
+            yield from _branch_scores(nodes, logits.reshape(len(nodes), len(prompts), -1))
+
+    def _continued(self, prompts: Sequence[Sequence[int]]) -> Iterator[NodeScores]:
+        """Runs the prompts once, and the paths from there, some at a time."""
+        import mlx.core as mx
+
+        length = padded_length(max(map(len, prompts)))
+        recorded = [RecordedLayer() for _ in range(self._layers)]
+        last = [number * length + len(prompt) - 1 for number, prompt in enumerate(prompts)]
+        logits = self._head(mx.array(token_matrix(prompts, length)), mx.array(last), recorded)
+        yield from _branch_scores([self._trie.nodes[0]], logits[None])
+        lengths = mx.array([len(prompt) for prompt in prompts])
+        at_once = max(1, CONTINUED_SHARE * self._batch_tokens // (len(prompts) * length))
+        for start in range(0, len(self._runs), at_once):
+            runs = self._runs[start : start + at_once]
+            caches = [ContinuedLayer(layer, lengths, len(runs)) for layer in recorded]
+            paths = token_matrix([path for path, _ in runs], max(len(path) for path, _ in runs))
+            nodes = [(number, node) for number, (_, found) in enumerate(runs) for node in found if node.path]
+            starts = np.arange(len(prompts)) * paths.size
+            positions = [starts + number * paths.shape[1] + len(node.path) - 1 for number, node in nodes]
+            inputs = mx.array(np.tile(paths, (len(prompts), 1)))
+            logits = self._head(inputs, mx.array(np.concatenate(positions)), caches)
+            yield from _branch_scores([node for _, node in nodes], logits.reshape(len(nodes), len(prompts), -1))
+
+    def _probe(self) -> bool:
+        """Whether going on gives what running everything again gives, on prompts of different lengths."""
+        prompts = [(1, 2, 3, 4, 5, 6, 7), (7, 6, 5)]
+        try:
+            continued = {node.path: scores for node, scores in self._continued(prompts)}
+        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError):
+            return False
+        return all(
+            bool(np.all(np.abs(continued[node.path] - scores) <= PROBE_TOLERANCE * np.maximum(1, np.abs(scores))))
+            for node, scores in self._repeated(prompts)
+        )
+
+
+def best_labels(probabilities: NDArray[Any], names: Sequence[str]) -> list[str]:
+    """The most probable label of each row; of equals, the first."""
+    return [names[number] for number in probabilities.argmax(axis=1)]
+
+
+def _branch_scores(nodes: Sequence[Node], logits: Any) -> Iterator[NodeScores]:
+    """For each node the log-probabilities [rows, branches] of its branches, from logits [nodes, rows, vocabulary]."""
+    import mlx.core as mx
+
+    totals = mx.logsumexp(logits, axis=-1)
+    branches = [
+        logits[number][:, mx.array([branch.token for branch in node.branches])] for number, node in enumerate(nodes)
+    ]
+    mx.eval(totals, branches)
+    for node, branch, total in zip(nodes, branches, totals, strict=True):
+        yield node, np.array(branch, np.float64) - np.array(total, np.float64)[:, None]
+
+
+def _runs(trie: Trie) -> list[tuple[tuple[int, ...], list[Node]]]:
+    """The paths to run, each with the nodes on it that no run before has scored."""
+    runs: list[tuple[tuple[int, ...], list[Node]]] = []
+    done: set[tuple[int, ...]] = set()
+    for deepest in trie.deepest:
+        path = deepest.path
+        nodes = [node for node in trie.nodes if node.path == path[: len(node.path)] and node.path not in done]
+        done.update(node.path for node in nodes)
+        runs.append((path, nodes))
+    return runs

@@ -1,0 +1,44 @@
+"""A student that answers rows, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from mlxdistill.student.requests import PredictQuestion, PredictRequest, PredictResult
+from mlxdistill.tasks.protocols import Answer, Progress
+from mlxdistill.tasks.rows import Row
+from mlxdistill.workers import Worker
+
+
+class StudentPredictor:
+    """Implements `tasks.protocols.Predictor`; a context manager.
+
+    Attributes:
+        peak_memory_bytes, rows_per_second: of the last finished `predict`.
+    """
+
+    def __init__(self, request: PredictRequest, progress: Progress) -> None:
+        self._request = request
+        self._progress = progress
+        self._stack = contextlib.ExitStack()
+        self.peak_memory_bytes = 0
+        self.rows_per_second = 0.0
+
+    def __enter__(self) -> StudentPredictor:
+        entry = "mlxdistill.student.child:open_predictor"
+        self._worker = self._stack.enter_context(Worker(entry, self._request, name="student", progress=self._progress))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def predict(self, rows: Sequence[Row], progress: Progress) -> Iterator[list[Answer]]:
+        """Answers in the order of the rows, some hundreds at a time.
+
+        Raises DataError for a row that leaves no room for its text, WorkerError, Interrupted.
+        """
+        yield from self._worker.ask(PredictQuestion(tuple((row.id, row.text) for row in rows)))
+        result: PredictResult = self._worker.result
+        self.peak_memory_bytes = self._worker.peak_memory_bytes
+        self.rows_per_second = result.rows_per_second

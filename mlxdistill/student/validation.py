@@ -1,0 +1,71 @@
+"""The loss and accuracy that choose the best adapter and stop a training early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlxdistill.student.batches import even_batches
+from mlxdistill.student.encoding import EncodedRow
+from mlxdistill.student.head import SupervisedHead
+from mlxdistill.student.losses import arrays, position_losses
+from mlxdistill.student.targets import TargetBatch, TargetBuilder
+
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """`loss`: mean per supervised position, weighted as in training. `accuracy`: see `TrainEvent`; None without labels."""
+
+    loss: float
+    accuracy: float | None
+
+
+class Validator:
+    """Measures the model on the validation rows."""
+
+    def __init__(
+        self, head: SupervisedHead, rows: Sequence[EncodedRow], builder: TargetBuilder, batch_size: int
+    ) -> None:
+        self._head = head
+        lengths = [len(row.tokens) - 1 for row in rows]
+        self._batches = [
+            builder.build(rows, batch) for batch in even_batches(lengths, BATCH_TOKENS, max(32, batch_size))
+        ]
+        self._labelled = sum(row.label is not None for row in rows)
+
+    def measure(self) -> Validation | None:
+        """None without validation rows."""
+        if not self._batches:
+            return None
+        losses, weights, right = [], 0.0, 0
+        for batch in self._batches:
+            loss, correct = self._measure(batch)
+            losses.append(loss)
+            weights += float(batch.weights.sum())
+            right += correct
+        accuracy = right / self._labelled if self._labelled else None
+        return Validation(math.fsum(losses) / weights, accuracy)
+
+    def _measure(self, batch: TargetBatch) -> tuple[float, int]:
+        import mlx.core as mx
+
+        given = arrays(batch)
+        logits = self._head(given.inputs, given.positions)
+        loss = mx.sum(position_losses(logits, given.tokens, given.target) * given.weights)
+        chosen = mx.take_along_axis(logits, given.tokens, axis=-1)
+        mx.eval(loss, chosen)
+        return float(loss.item()), _right_rows(batch, chosen) if self._labelled else 0
+
+
+def _right_rows(batch: TargetBatch, chosen: Any) -> int:
+    """How many rows have the hard label's branch as the likeliest at every node of their path."""
+    scores = np.array(chosen)
+    scores[np.arange(scores.shape[1]) >= batch.branches[:, None]] = -np.inf
+    wrong = batch.row_of[(scores.argmax(axis=1) != batch.hard) & (batch.weights > 0)]
+    return len(batch.inputs) - len(set(wrong.tolist()))

@@ -1,0 +1,267 @@
+"""llama.cpp, as much of it as scoring needs. Lives in the teacher's child process only.
+
+The bindings' high-level `Llama` holds one sequence and copies the vocabulary's logits for every token. This engine
+decodes waves: many rows in one call, each row branching off a prefix decoded once, and a row's labels branching off
+the row. A token belongs to every branch that passes through it, so a whole tree of labels is decoded with its row.
+
+Logits are read where llama.cpp left them.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlxdistill.errors import ModelError
+from mlxdistill.teacher.gguf import inspect_gguf
+
+NO_SLOT = 1  # llama_decode: no room for the batch among the cells; the memory is as it was before
+_LAST_MESSAGES = 5
+_LOG_WARN, _LOG_ERROR = 2, 3
+
+
+class NoSlot(Exception):
+    """The context has no cells left for these tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How the model is run.
+
+    Attributes:
+        n_ctx: cells of the key-value memory, shared by all sequences.
+        n_batch: most tokens of one llama_decode.
+        n_seq: sequences, the prefix's included.
+        n_outputs: most logits asked of one llama_decode; sizes llama.cpp's buffers.
+        threads: of the CPU.
+    """
+
+    n_ctx: int
+    n_batch: int
+    n_seq: int
+    n_outputs: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a batch: where it stands in which sequences, and whether logits after it are wanted."""
+
+    token: int
+    position: int
+    sequences: tuple[int, ...]
+    wanted: bool = False
+
+
+class Model:
+    """A GGUF model's weights and vocabulary. A context manager.
+
+    Raises ModelError where the file is not whole or llama.cpp does not load it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import llama_cpp
+
+        self.path = path
+        self.info = inspect_gguf(path)
+        self._llama = llama_cpp
+        self.messages: collections.deque[str] = collections.deque(maxlen=_LAST_MESSAGES)
+        self._log = llama_cpp.llama_log_callback(self._keep_message)
+        llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        parameters = llama_cpp.llama_model_default_params()
+        self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not self.pointer:
+            raise self.error("llama.cpp does not load this model", "get it again, or use another model")
+        self.vocabulary = llama_cpp.llama_model_get_vocab(self.pointer)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
+        if llama_cpp.llama_model_has_encoder(self.pointer) or not llama_cpp.llama_model_has_decoder(self.pointer):
+            self.close()
+            raise ModelError("not a model that goes on with text", where=str(path), hint="use a chat model")
+
+        first = self.tokenise("a", control=False)[:1]
+        self.adds_space = bool(first) and self.piece(first[0]).startswith(b" ")
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.pointer:
+            self._llama.llama_model_free(self.pointer)
+            self.pointer = None
+
+    def error(self, message: str, hint: str) -> ModelError:
+        """A ModelError with the last thing that llama.cpp complained of."""
+        said = f" ({self.messages[-1]})" if self.messages else ""
+        return ModelError(message + said, where=str(self.path), hint=hint)
+
+    def _keep_message(self, level: int, text: bytes, _: object) -> None:
+        if level in (_LOG_WARN, _LOG_ERROR) and text.strip():
+            self.messages.append(text.decode("utf-8", "replace").strip())
+
+    @property
+    def bos(self) -> int | None:
+        """The token that begins a text, where the model's own settings say that one does."""
+        token = int(self._llama.llama_vocab_bos(self.vocabulary))
+        return token if token >= 0 and self._llama.llama_vocab_get_add_bos(self.vocabulary) else None
+
+    @property
+    def end_of_turn(self) -> int | None:
+        """The token that ends an answer."""
+        for find in (self._llama.llama_vocab_eot, self._llama.llama_vocab_eos):
+            if (token := int(find(self.vocabulary))) >= 0:
+                return token
+        return None
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token means something besides its text: control tokens, and any that ends generation."""
+        return bool(
+            self._llama.llama_vocab_is_control(self.vocabulary, token)
+            or self._llama.llama_vocab_is_eog(self.vocabulary, token)
+        )
+
+    def tokenise(self, text: str, *, control: bool) -> list[int]:
+        """Tokens of the text as it stands, nothing added. `control`: texts of control tokens become those tokens."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 16
+        while True:
+            tokens = (ctypes.c_int32 * room)()
+            count = self._llama.llama_tokenize(self.vocabulary, data, len(data), tokens, room, False, control)
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token, those of a control token included."""
+        room = 256
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = self._llama.llama_token_to_piece(self.vocabulary, token, buffer, room, 0, True)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+
+class Engine:
+    """A model with its key-value memory. A context manager; the model stays open."""
+
+    def __init__(self, model: Model, settings: EngineSettings) -> None:
+        import llama_cpp
+
+        self.model = model
+        self.settings = settings
+        self._llama = llama_cpp
+        self.decodes = 0
+        self.tokens = 0
+        self._context = llama_cpp.llama_init_from_model(model.pointer, _parameters(settings))
+        if not self._context:
+            raise model.error(
+                f"no memory for a context of {settings.n_ctx} tokens", "lower teacher.n_ctx or teacher.n_batch"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._context:
+            self._llama.llama_free(self._context)
+            self._context = None
+
+    def branch(self, source: int, target: int) -> None:
+        """`target` becomes a copy of `source`, in cells shared with it."""
+        self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def forget(self, sequence: int) -> None:
+        """Empties a sequence."""
+        self._llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def decode(self, tokens: Sequence[Token], read: Callable[[int, NDArray[np.float32]], None]) -> None:
+        """Decodes the tokens in order, in as many calls as n_batch demands.
+
+        Args:
+            read: called for each token that wanted logits, with its index and a view of them (float32, one for each
+                token of the vocabulary), valid during the call only.
+
+        Raises NoSlot where the cells do not suffice (tokens of earlier calls then stay), ModelError where decoding
+        fails.
+        """
+        for start in range(0, len(tokens), self.settings.n_batch):
+            part = tokens[start : start + self.settings.n_batch]
+            self._decode_part(part)
+            for index, token in enumerate(part):
+                if token.wanted:
+                    read(start + index, self._logits(index))
+
+    def _decode_part(self, tokens: Sequence[Token]) -> None:
+        batch = _Batch(tokens)
+        code = self._llama.llama_decode(self._context, batch.structure)
+        if code == NO_SLOT:
+            raise NoSlot
+        if code != 0:
+            hint = "lower teacher.n_batch or teacher.n_ctx, or use another model"
+            raise self.model.error(f"llama.cpp failed to decode (code {code})", hint)
+        self.decodes += 1
+        self.tokens += len(tokens)
+
+    def _logits(self, index: int) -> NDArray[np.float32]:
+        pointer = self._llama.llama_get_logits_ith(self._context, index)
+        if not pointer:
+            raise self.model.error("llama.cpp gave no logits", "use another model")
+        return np.ctypeslib.as_array(pointer, shape=(self.model.vocabulary_size,))
+
+
+class _Batch:
+    """A llama_batch over NumPy's memory, which it keeps alive."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        import llama_cpp
+
+        counts = np.array([len(token.sequences) for token in tokens], np.int32)
+        sequences = np.array([sequence for token in tokens for sequence in token.sequences], np.int32)
+        starts = np.concatenate(([0], np.cumsum(counts[:-1], dtype=np.int64)))
+        self._arrays: dict[str, NDArray[Any]] = {
+            "token": np.array([token.token for token in tokens], np.int32),
+            "pos": np.array([token.position for token in tokens], np.int32),
+            "n_seq_id": counts,
+            "seq_id": (sequences.ctypes.data + 4 * starts).astype(np.uintp),
+            "logits": np.array([token.wanted for token in tokens], np.int8),
+        }
+        self._sequences = sequences
+        self.structure = llama_cpp.llama_batch(n_tokens=len(tokens))
+        for name, kind in llama_cpp.llama_batch._fields_:
+            if name in self._arrays:
+                setattr(self.structure, name, ctypes.cast(self._arrays[name].ctypes.data, kind))
+
+
+def _parameters(settings: EngineSettings) -> Any:
+    import llama_cpp
+
+    parameters = llama_cpp.llama_context_default_params()
+    parameters.n_ctx = settings.n_ctx
+    parameters.n_batch = settings.n_batch
+    parameters.n_ubatch = settings.n_batch
+    parameters.n_seq_max = settings.n_seq
+    parameters.n_outputs_max = settings.n_outputs
+    parameters.n_outputs_max_per_seq = 0  # no limit of its own: a branch wants logits after each of its labels' tokens
+    parameters.n_threads = settings.threads
+    parameters.n_threads_batch = settings.threads
+    parameters.kv_unified = True  # otherwise copying part of a sequence aborts the process
+    parameters.swa_full = True  # a sliding window would have forgotten what a branch goes back to
+    return parameters

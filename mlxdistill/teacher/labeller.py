@@ -1,0 +1,203 @@
+"""The parent's side of the teacher: which model, which prompt, and rows in, answers out.
+
+The model's process starts with the first row that needs an answer, so that a run which has them all loads nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+
+from mlxdistill.config.models import TeacherConfig
+from mlxdistill.errors import MlxDistillError, ModelError
+from mlxdistill.platform.blas import cache_folder
+from mlxdistill.platform.models import find_gguf
+from mlxdistill.rundir.files import file_sha256, write_json
+from mlxdistill.tasks.chat import user_turn
+from mlxdistill.tasks.classification import ClassificationTask
+from mlxdistill.tasks.protocols import Answer, Progress
+from mlxdistill.tasks.rows import Row, canonical_json, content_hash
+from mlxdistill.teacher.child import ENTRY, LabelQuestion, LabelStats, TeacherRequest
+from mlxdistill.teacher.gguf import GgufInfo, inspect_gguf
+from mlxdistill.teacher.recorded import RecordedLabeller
+from mlxdistill.teacher.scoring import CHUNK_ROWS, LabelPrompt, Limits
+from mlxdistill.workers import Worker
+
+ROWS_PER_QUESTION = 8 * CHUNK_ROWS  # whole chunks, so that asking in pieces changes no wave
+_BIG_FILE_BYTES = 2**30
+
+
+class LlamaLabeller:
+    """A GGUF model as a `Labeller`. A context manager: the model's process ends with the block.
+
+    Args:
+        config: the teacher, with a `model`.
+        task: what is asked.
+        progress: hears of what takes time.
+        template: the text of a prompt file, or None for the task's own prompt.
+
+    Raises ModelError where the model is missing, damaged or of a kind that cannot be asked.
+    """
+
+    def __init__(
+        self, config: TeacherConfig, task: ClassificationTask, progress: Progress, template: str | None = None
+    ) -> None:
+        assert config.model is not None
+        info = inspect_gguf(find_gguf(config.model))
+        self._request = TeacherRequest(info.files[0], _prompt(info, config, task, template), _limits(config))
+        self._progress = _Relay(progress)
+        self.fingerprint = content_hash(
+            canonical_json(
+                {
+                    "model_sha256": [_cached_sha256(path, progress) for path in info.files],
+                    "llama_cpp_python": version("llama-cpp-python"),
+                    "answer": config.answer,
+                    "thinking": config.thinking,
+                    "n_ctx": config.n_ctx,
+                    "n_batch": config.n_batch,
+                    "n_seq": config.n_seq,
+                    "threads": config.threads,
+                }
+            )
+        )
+        prompt = self._request.prompt
+        self.prompt_fingerprint = content_hash(
+            canonical_json([prompt.before, prompt.head, prompt.tail, prompt.after, prompt.verbalizers])
+        )
+        self.info = info
+        self.stats = LabelStats()
+        self.peak_memory_bytes = 0
+        self._worker: Worker | None = None
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Rows answered in a second of the model's time, or None before any were."""
+        return self.stats.rows_per_second or None
+
+    def __enter__(self) -> LlamaLabeller:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def label(self, rows: Sequence[Row], done: frozenset[str], progress: Progress) -> Iterator[list[Answer]]:
+        """Answers in waves; see `tasks.protocols.Labeller`.
+
+        Raises ModelError, WorkerError where the model's process dies, Interrupted after Ctrl-C. What was yielded before
+        the generator is resumed counts as kept.
+        """
+        self._progress.target = progress
+        for start in range(0, len(rows), ROWS_PER_QUESTION):
+            part = rows[start : start + ROWS_PER_QUESTION]
+            ids = frozenset(row.id for row in part)
+            if ids <= done:
+                progress.advance(start + len(part), len(rows))
+                continue
+            texts = tuple((row.id, row.text) for row in part)
+            yield from self._ask(LabelQuestion(texts, ids & done, start, len(rows)))
+
+    def _ask(self, question: LabelQuestion) -> Iterator[list[Answer]]:
+        worker = self._open()
+        whole = False
+        try:
+            yield from worker.ask(question)
+            whole = True
+            self.stats += worker.result
+        finally:
+            self.peak_memory_bytes = max(self.peak_memory_bytes, worker.peak_memory_bytes)
+            if not whole:
+                self._close()  # the child may be in the midst of an answer that nobody waits for
+
+    def _open(self) -> Worker:
+        if self._worker is None:
+            self._progress.note(f"loading {self._request.model.name}")
+            worker = Worker(ENTRY, self._request, name="teacher", progress=self._progress)
+            self._worker = worker.__enter__()
+        return self._worker
+
+    def _close(self) -> None:
+        if self._worker is not None:
+            worker, self._worker = self._worker, None
+            worker.__exit__()
+
+
+class _Relay:
+    """Progress to whoever asked last: a worker outlives the question it was started for."""
+
+    def __init__(self, target: Progress) -> None:
+        self.target = target
+
+    def advance(self, done: int, total: int, **figures: float) -> None:
+        self.target.advance(done, total, **figures)
+
+    def note(self, message: str) -> None:
+        self.target.note(message)
+
+
+def open_labeller(
+    config: TeacherConfig,
+    task: ClassificationTask,
+    progress: Progress,
+    template: str | None = None,
+    *,
+    text_column: str | None = None,
+    id_column: str | None = None,
+) -> LlamaLabeller | RecordedLabeller:
+    """The teacher that the configuration names, as a context manager.
+
+    Args:
+        template: the text of `teacher.prompt`'s file.
+        text_column, id_column: `data.fields`, by which request logs are read.
+
+    Raises ModelError for a model, DataError for a log that cannot be used.
+    """
+    if config.log is not None:
+        return RecordedLabeller(config, task, text_column=text_column, id_column=id_column)
+    return LlamaLabeller(config, task, progress, template)
+
+
+def _prompt(info: GgufInfo, config: TeacherConfig, task: ClassificationTask, template: str | None) -> LabelPrompt:
+    if info.chat_template is None:
+        hint = "use an instruction-tuned model, whose GGUF file holds a chat template"
+        raise ModelError("the model has no chat template", where=str(info.files[0]), hint=hint)
+    special_tokens = {"bos_token": info.bos_token or "", "eos_token": info.eos_token or ""}
+    before, after = user_turn(info.chat_template, special_tokens=special_tokens, close_thinking=not config.thinking)
+    prompt = task.teacher_prompt(template)
+    return LabelPrompt(before, prompt.head, prompt.tail, after, task.names, task.verbalizers)
+
+
+def _limits(config: TeacherConfig) -> Limits:
+    return Limits(config.n_ctx, config.n_batch, config.n_seq, config.threads or _usable_cores())
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    import psutil
+
+    return psutil.cpu_count(logical=False) or 1
+
+
+def _cached_sha256(path: Path, progress: Progress) -> str:
+    """sha256 of a file, remembered by its path, size and time of change: models take a minute to read."""
+    memory = cache_folder() / "sha256.json"
+    status = path.stat()
+    key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        loaded = json.loads(memory.read_text("utf-8"))
+        known = loaded if isinstance(loaded, dict) else {}
+    if key not in known:
+        if status.st_size > _BIG_FILE_BYTES:
+            progress.note(f"reading {path.name} once for its sha256")
+        known[key] = file_sha256(path)
+        with contextlib.suppress(OSError, MlxDistillError):
+            write_json(memory, known)
+    return known[key]

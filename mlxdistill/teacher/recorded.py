@@ -1,0 +1,108 @@
+"""A teacher that has already answered: what a request log says it said.
+
+A row is found by its id, then by its text. An id whose text differs is another row's, and its answer is not used. Rows
+that no log answers are counted as missing, never guessed. Of several answers to one row the first counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from mlxdistill.config.models import TeacherConfig
+from mlxdistill.rundir.files import file_sha256
+from mlxdistill.tasks.classification import ClassificationTask
+from mlxdistill.tasks.logs import LoggedAnswer, read_log
+from mlxdistill.tasks.protocols import Answer, Progress
+from mlxdistill.tasks.rows import Row, canonical_json, content_hash
+from mlxdistill.teacher.child import LabelStats
+
+WAVE_ROWS = 1024
+
+
+class RecordedLabeller:
+    """Logged answers as a `Labeller`. A context manager, for symmetry with the model that it replaces.
+
+    Args:
+        config: the teacher, with a `log`.
+        task: how answers are parsed.
+        text_column, id_column: `data.fields`.
+
+    Raises DataError where a log is missing or holds no answer that can be used.
+    """
+
+    rows_per_second: float | None = None
+    peak_memory_bytes = 0
+
+    def __init__(
+        self, config: TeacherConfig, task: ClassificationTask, *, text_column: str | None, id_column: str | None
+    ) -> None:
+        assert config.log is not None
+        self._config = config
+        self._task = task
+        self._answers: dict[tuple[str | None, str | None], str] = {}  # by id and hash of the text, as far as known
+        self.bad_lines = 0
+        self.missing = 0
+        self.stats = LabelStats()
+        hashes = [self._read(Path(file).expanduser(), text_column, id_column) for file in config.log]
+        self.fingerprint = content_hash(
+            canonical_json(
+                {
+                    "log_sha256": hashes,
+                    "text_column": text_column,
+                    "id_column": id_column,
+                    "answer_key": config.answer_key,
+                    "answer_values": config.answer_values,
+                }
+            )
+        )
+        self.prompt_fingerprint = content_hash("recorded")
+
+    def __enter__(self) -> RecordedLabeller:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def label(self, rows: Sequence[Row], done: frozenset[str], progress: Progress) -> Iterator[list[Answer]]:
+        """Answers in waves; rows that no log answers are left out, and counted in `missing`."""
+        self.missing = 0
+        for start in range(0, len(rows), WAVE_ROWS):
+            wave = []
+            for row in rows[start : start + WAVE_ROWS]:
+                text = self._find(row)
+                if text is None:
+                    self.missing += 1
+                elif row.id not in done:
+                    wave.append(self._answer(row, text))
+            self.stats += LabelStats(rows=len(wave))
+            progress.advance(min(start + WAVE_ROWS, len(rows)), len(rows))
+            if wave:
+                yield wave
+        if self.missing:
+            progress.note(f"{self.missing} of {len(rows)} rows have no logged answer")
+
+    def _read(self, path: Path, text_column: str | None, id_column: str | None) -> str:
+        for entry in read_log(path, text_column=text_column, id_column=id_column):
+            if not isinstance(entry, LoggedAnswer):
+                self.bad_lines += 1
+                continue
+            text = None if entry.text is None else content_hash(entry.text)
+            self._answers.setdefault((entry.id, text), entry.answer)
+            if text is not None:
+                self._answers.setdefault((None, text), entry.answer)
+        return file_sha256(path)
+
+    def _find(self, row: Row) -> str | None:
+        text = content_hash(row.text)
+        for key in ((row.id, text), (row.id, None), (None, text)):
+            if key in self._answers:
+                return self._answers[key]
+        return None
+
+    def _answer(self, row: Row, text: str) -> Answer:
+        label = self._task.parse(text, key=self._config.answer_key, values=self._config.answer_values)
+        return Answer(row.id, label, outcome="unparsable" if label is None else "answered", text=text)

@@ -1,0 +1,300 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
+
+from mlxdistill.config.models import EvaluateConfig
+from mlxdistill.errors import DataError
+from mlxdistill.evaluation.baselines import TrainingRow, baseline_answers
+from mlxdistill.evaluation.evaluate import evaluate, recompute, write_evaluation
+from mlxdistill.evaluation.records import SystemAnswers
+from mlxdistill.evaluation.sentence import verdict_sentence
+from mlxdistill.rundir.layout import RunDir
+from mlxdistill.tasks.protocols import Answer
+from mlxdistill.tasks.rows import Row
+
+LABELS = ("ok", "toxic", "spam")
+CONFIG = EvaluateConfig(bootstrap=100)
+
+
+def rows_of(count, seed=0, groups=None, gold=True, name="r"):
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, len(LABELS), size=count)
+    return [
+        Row(
+            f"{name}{number}",
+            f"text {LABELS[place]} {number % 7}",
+            LABELS[place] if gold else None,
+            {"group": int(rng.integers(groups))} if groups else {},
+        )
+        for number, place in enumerate(places)
+    ]
+
+
+def system_of(sets, accuracy, seed, unparsable=0.0, share=1.0):
+    """Answers that are right about as often as asked, some of them unparsable or missing."""
+    rng = np.random.default_rng(seed)
+    answers = {}
+    for name, rows in sets.items():
+        answers[name] = {}
+        for row in rows:
+            draw = rng.random(3)
+            if draw[0] > share:
+                answers[name][row.id] = Answer(row.id, None, outcome="missing")
+            elif draw[1] < unparsable:
+                answers[name][row.id] = Answer(row.id, None, outcome="unparsable")
+            else:
+                probabilities = np.sort(rng.dirichlet(np.ones(3)))[::-1]
+                right = LABELS.index(row.text.split()[1])
+                first = right if draw[2] < accuracy else (right + 1) % 3
+                order = [first, *[place for place in range(3) if place != first]]
+                shares = np.empty(3)
+                shares[order] = probabilities
+                answers[name][row.id] = Answer(row.id, LABELS[first], tuple(shares))
+    return SystemAnswers(answers, rows_per_second=12.5, peak_memory_bytes=1 << 20)
+
+
+def evaluated(sets, config=CONFIG, **student):
+    training = [TrainingRow(row.text, row.text.split()[1], row.gold) for row in rows_of(60, seed=9)]
+    systems = {
+        "teacher": system_of(sets, 0.93, 1, share=0.95),
+        "student": system_of(sets, 0.9, 2, **student),
+        **baseline_answers(config.baselines, training, sets, LABELS),
+    }
+    return evaluate(sets, systems, LABELS, config)
+
+
+SETS = {"test_indist": rows_of(90, seed=1), "test_balanced": rows_of(120, seed=2)}
+
+
+def test_metrics_have_the_documented_shape():
+    metrics = evaluated(SETS, unparsable=0.05).metrics
+    assert list(metrics)[:4] == ["schema", "task", "labels", "reference"]
+    assert (metrics["schema"], metrics["task"], metrics["reference"]) == (1, "classification", "gold")
+    assert metrics["labels"] == list(LABELS)
+    assert metrics["sets"]["test_balanced"]["n"] == 120
+    assert sum(metrics["sets"]["test_balanced"]["class_counts"].values()) == 120
+    assert set(metrics["systems"]) == {"teacher", "student", "majority", "tfidf_logreg", "tfidf_logreg_gold"}
+    assert metrics["systems"]["student"]["rows_per_second"] == 12.5
+    assert metrics["systems"]["student"]["peak_memory_bytes"] == 1 << 20
+    entry = metrics["systems"]["student"]["sets"]["test_balanced"]
+    assert {"answered", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "per_class", "confusion"} <= set(
+        entry
+    )
+    assert [(c["a"], c["b"], c["set"]) for c in metrics["comparisons"]][:2] == [
+        ("student", "teacher", "test_indist"),
+        ("student", "teacher", "test_balanced"),
+    ]
+    assert len(metrics["comparisons"]) == 8
+    assert set(metrics["retention"]) == {"test_indist", "test_balanced"}
+    assert metrics["replacement"]["set"] == "test_balanced"
+    assert isinstance(verdict_sentence(metrics), str)
+
+
+def test_missing_answers_are_not_answered_and_comparisons_use_the_shared_rows():
+    metrics = evaluated(SETS).metrics
+    teacher, student = (metrics["systems"][name]["sets"]["test_balanced"] for name in ("teacher", "student"))
+    assert teacher["answered"] < 120
+    assert student["answered"] == 120
+    assert metrics["comparisons"][1]["n"] == metrics["replacement"]["n"] == teacher["answered"]
+
+
+@pytest.mark.parametrize("groups", [None, 15])
+def test_every_number_can_be_recomputed_from_the_predictions(tmp_path, groups):
+    sets = {"test_indist": rows_of(60, 1, groups), "test_balanced": rows_of(80, 2, groups)}
+    run = RunDir(tmp_path)
+    evaluation = evaluated(sets, unparsable=0.05)
+    write_evaluation(run, evaluation)
+    written = json.loads(run.metrics.read_text())
+    assert written == evaluation.metrics
+    assert recompute(run) == written
+    lines = run.predictions.read_text().splitlines()
+    run.predictions.write_text("\n".join(reversed(lines)) + "\n")
+    assert recompute(run) == written
+    changed = json.loads(lines[0])
+    changed["prediction"] = next(label for label in LABELS if label != changed["prediction"])
+    run.predictions.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
+    assert recompute(run) != written
+
+
+def test_scikit_learn_finds_the_same_in_the_predictions_file(tmp_path):
+    run = RunDir(tmp_path)
+    write_evaluation(run, evaluated(SETS, unparsable=0.1))
+    lines = [json.loads(line) for line in run.predictions.read_text().splitlines()]
+    assert set(lines[0]) == {"id", "set", "system", "prediction", "probabilities", "gold", "correct"}
+    written = json.loads(run.metrics.read_text())
+    for name, system in written["systems"].items():
+        rows = [line for line in lines if (line["system"], line["set"]) == (name, "test_balanced")]
+        gold, said = [row["gold"] for row in rows], [row["prediction"] or "?" for row in rows]
+        entry = system["sets"]["test_balanced"]
+        assert entry["accuracy"]["value"] == pytest.approx(accuracy_score(gold, said))
+        assert entry["accuracy"]["value"] == pytest.approx(np.mean([row["correct"] for row in rows]))
+        matrix = confusion_matrix(gold, said, labels=[*LABELS, "?"])[:3]
+        assert entry["confusion"] == matrix.tolist()
+        expected = f1_score(gold, said, labels=sorted(set(gold) | set(said) - {"?"}), average="macro", zero_division=0)
+        assert entry["macro_f1"]["value"] == pytest.approx(expected)
+        if "?" not in said:
+            assert entry["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(gold, said))
+        known = [row for row in rows if row["probabilities"]]
+        areas = [
+            roc_auc_score([row["gold"] == label for row in known], [row["probabilities"][place] for row in known])
+            for place, label in enumerate(LABELS)
+        ]
+        assert entry["auroc"]["value"] == pytest.approx(np.mean(areas))
+
+
+def test_groups_travel_with_the_predictions_and_name_the_method():
+    sets = {"test_indist": [], "test_balanced": rows_of(80, 2, groups=12)}
+    evaluation = evaluated(sets)
+    assert {record.group for record in evaluation.records} == {str(number) for number in range(12)}
+    entry = evaluation.metrics["systems"]["student"]["sets"]["test_balanced"]
+    assert entry["accuracy"]["method"] == entry["macro_f1"]["method"] == "cluster bootstrap"
+    assert evaluation.metrics["comparisons"][1]["method"] == "cluster bootstrap"
+    assert evaluation.metrics["retention"]["test_balanced"]["method"] == "cluster bootstrap"
+
+
+def test_a_group_for_every_row_is_no_group():
+    rows = [Row(row.id, row.text, row.gold, {"group": row.id}) for row in SETS["test_balanced"]]
+    entry = evaluated({"test_balanced": rows}).metrics["systems"]["student"]["sets"]["test_balanced"]
+    assert entry["accuracy"]["method"] == "wilson"
+
+
+def test_rows_without_gold_are_counted_and_left_out():
+    rows = rows_of(50, 3) + rows_of(7, 4, gold=False, name="bare")
+    evaluation = evaluated({"test_balanced": rows})
+    assert evaluation.metrics["sets"]["test_balanced"]["n"] == 50
+    assert evaluation.metrics["sets"]["test_balanced"]["without_gold"] == 7
+    assert evaluation.metrics["systems"]["student"]["sets"]["test_balanced"]["answered"] == 50
+    bare = [record for record in evaluation.records if record.id.startswith("bare")]
+    assert bare
+    assert all(record.to_json()["correct"] is None for record in bare)
+
+
+def test_without_gold_only_agreement_with_the_teacher_is_given(tmp_path):
+    sets = {"test_indist": rows_of(100, 5, gold=False)}
+    evaluation = evaluated(sets)
+    metrics = evaluation.metrics
+    assert metrics["reference"] == "teacher"
+    assert metrics["systems"]["teacher"]["sets"]["test_indist"] == {"answered": metrics["sets"]["test_indist"]["n"]}
+    student = metrics["systems"]["student"]["sets"]["test_indist"]
+    assert set(student) == {"answered", "agreement"}
+    said = {record.id: record.prediction for record in evaluation.records if record.system == "teacher"}
+    same = [
+        record.prediction == said[record.id]
+        for record in evaluation.records
+        if record.system == "student" and record.id in said
+    ]
+    assert student["agreement"]["value"] == pytest.approx(np.mean(same))
+    assert metrics["retention"] == {}
+    assert metrics["replacement"] is None
+    assert {entry["b"] for entry in metrics["comparisons"]} == {"majority", "tfidf_logreg", "tfidf_logreg_gold"} - (
+        set() if "tfidf_logreg_gold" in metrics["systems"] else {"tfidf_logreg_gold"}
+    )
+    assert "accuracy" not in json.dumps(metrics)
+    assert "agrees with the teacher on" in verdict_sentence(metrics)
+    write_evaluation(RunDir(tmp_path), evaluation)
+    assert recompute(RunDir(tmp_path)) == metrics
+
+
+def test_the_same_row_may_stand_in_both_sets():
+    rows = rows_of(30, 6)
+    metrics = evaluated({"test_indist": rows, "test_balanced": rows}).metrics
+    assert metrics["sets"]["test_indist"] == metrics["sets"]["test_balanced"]
+
+
+def test_systems_that_share_no_row_are_not_compared():
+    rows = rows_of(20, 7)
+    halves = {"test_balanced": rows[:10]}, {"test_balanced": rows[10:]}
+    systems = {"teacher": system_of(halves[0], 0.9, 1), "student": system_of(halves[1], 0.9, 2)}
+    metrics = evaluate({"test_balanced": rows}, systems, LABELS, CONFIG).metrics
+    assert metrics["comparisons"][0]["reason"]
+    assert metrics["retention"]["test_balanced"]["value"] is None
+    assert metrics["replacement"]["verdict"] == "undecided"
+    assert verdict_sentence(metrics).startswith("Undecided")
+
+
+@pytest.mark.parametrize("without", ["student", "teacher"])
+def test_a_missing_system_leaves_the_others_scored(without):
+    systems = {"teacher": system_of(SETS, 0.9, 1), "student": system_of(SETS, 0.9, 2)}
+    del systems[without]
+    metrics = evaluate(SETS, systems, LABELS, CONFIG).metrics
+    assert metrics["retention"] == {}
+    assert metrics["replacement"]["verdict"] == "undecided"
+    assert metrics["comparisons"] == []
+    assert verdict_sentence(metrics).startswith("Undecided")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_small_and_degenerate_sets_never_crash_and_recompute(tmp_path_factory, data):
+    count = data.draw(st.integers(0, 5))
+    gold = [data.draw(st.sampled_from([*LABELS, None])) for _ in range(count)]
+    groups = data.draw(st.lists(st.sampled_from([None, "g", "h"]), min_size=count, max_size=count))
+    rows = [Row(f"r{n}", "text", gold[n], {"group": groups[n]}) for n in range(count)]
+    systems = {}
+    for name in ("teacher", "student", "majority"):
+        answers = {}
+        for row in rows:
+            label = data.draw(st.sampled_from([*LABELS, None, "missing"]))
+            outcome = "missing" if label == "missing" else "answered" if label else "unparsable"
+            probabilities = tuple(float(label == other) for other in LABELS) if outcome == "answered" else None
+            answers[row.id] = Answer(row.id, label if outcome == "answered" else None, probabilities, outcome)
+        systems[name] = SystemAnswers({"test_balanced": answers})
+    evaluation = evaluate({"test_balanced": rows, "test_indist": []}, systems, LABELS, CONFIG)
+    run = RunDir(tmp_path_factory.mktemp("run"))
+    write_evaluation(run, evaluation)
+    assert recompute(run) == json.loads(run.metrics.read_text()) == evaluation.metrics
+    assert verdict_sentence(evaluation.metrics)
+
+
+def test_an_id_twice_is_refused_with_its_place():
+    rows = [Row("one", "a", "ok"), Row("one", "b", "ok")]
+    with pytest.raises(DataError, match="there twice") as caught:
+        evaluate({"test_indist": rows}, {}, LABELS, CONFIG)
+    assert caught.value.where == "test_indist, row one"
+
+
+def test_a_gold_label_of_another_task_is_refused_with_the_mend():
+    with pytest.raises(DataError, match="'bad' is not a label of the task") as caught:
+        evaluate({"test_indist": [Row("one", "a", "bad")]}, {}, LABELS, CONFIG)
+    assert "data.gold_values" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer("one", "bad"), "the answer 'bad' is not a label"),
+        (Answer("one", "ok", (0.5, 0.5)), "2 class probabilities for 3 labels"),
+        (Answer("one", "ok", (float("nan"), 0.5, 0.5)), "not a number"),
+    ],
+)
+def test_answers_for_another_task_are_refused_with_system_and_row(answer, message):
+    systems = {"student": SystemAnswers({"test_indist": {"one": answer}})}
+    with pytest.raises(DataError, match=message) as caught:
+        evaluate({"test_indist": [Row("one", "a", "ok")]}, systems, LABELS, CONFIG)
+    assert caught.value.where == "test_indist, row one, student"
+
+
+def test_no_gold_and_no_teacher_is_refused():
+    sets = {"test_indist": rows_of(3, gold=False)}
+    with pytest.raises(DataError, match="no test row has gold"):
+        evaluate(sets, {"student": system_of(sets, 0.9, 1)}, LABELS, CONFIG)
+
+
+def test_damaged_files_are_refused_with_their_place(tmp_path):
+    run = RunDir(tmp_path)
+    with pytest.raises(DataError, match="no such file"):
+        recompute(run)
+    write_evaluation(run, evaluated(SETS))
+    metrics = run.metrics.read_text()
+    run.metrics.write_text('{"schema": 1}')
+    with pytest.raises(DataError, match="not a metrics file"):
+        recompute(run)
+    run.metrics.write_text(metrics)
+    run.predictions.write_text(run.predictions.read_text() + '{"id": "one"}\n')
+    with pytest.raises(DataError, match="not a prediction") as caught:
+        recompute(run)
+    assert caught.value.where.startswith(f"{run.predictions}:")
