@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-SET_TITLES = {"test_indist": "test_indist", "test_balanced": "test_balanced"}
 NAME_WIDTH = 8
 
 
@@ -83,14 +82,15 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("system")
     for name in sets:
-        table.add_column(f"{name} (n = {metrics['sets'][name]['n']})\n{score}, 95 % interval", justify="right")
-    table.add_column("\nrows/s", justify="right")
-    table.add_column("peak\nmemory", justify="right")
+        table.add_column(f"{name}\nn = {metrics['sets'][name]['n']}", justify="right", no_wrap=True)
+    table.add_column("\nrows/s", justify="right", no_wrap=True)
+    table.add_column("peak\nmemory", justify="right", no_wrap=True)
     for name, system in metrics["systems"].items():
         cells = [_score_cell(system["sets"].get(of), score, metrics["sets"][of]["n"]) for of in sets]
         table.add_row(name, *cells, _rate(system.get("rows_per_second")), _memory(system.get("peak_memory_bytes")))
     console = Console(highlight=False)
-    console.print(table)
+    console.print(table, soft_wrap=True, crop=False)
+    console.print(f"{score}, with its 95 % interval", style="dim")
 
 
 def print_lines(lines: Sequence[str]) -> None:
@@ -102,10 +102,12 @@ def _score_cell(scores: Mapping[str, Any] | None, name: str, rows: int) -> str:
     value = (scores or {}).get(name)
     if not scores or not value or value.get("value") is None:
         return "–"
+    if value["ci"] is None:
+        return f"{100 * value['value']:.1f}"
     low, high = value["ci"]
     answered = scores["answered"]
-    suffix = "" if answered == rows else f" of {answered} rows"
-    return f"{value['value']:.1%} ({low:.1%} – {high:.1%}){suffix}"
+    suffix = "" if answered == rows else f" of {answered}"
+    return f"{100 * value['value']:.1f} ({100 * low:.1f}–{100 * high:.1f}){suffix}"
 
 
 def _rate(value: float | None) -> str:

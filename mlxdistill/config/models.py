@@ -57,7 +57,9 @@ class FieldsConfig(Section):
     text: str | None = Field(
         None, description="The column that holds the text; for a request log, default: the last user message."
     )
-    gold: str | None = Field(None, description="The column that holds the gold label.")
+    gold: str | tuple[str, ...] | None = Field(
+        None, description="The column that holds the gold label; a list where files name it differently."
+    )
     id: str | None = Field(None, description="The column that holds the row's id; default: a hash of the text.")
 
 

@@ -86,6 +86,24 @@ class Deck:
             )
         return self._take([index for label in labels for index in by_label[label][:count]])
 
+    def draw_whole(self, quotas: Mapping[str | None, int]) -> tuple[Row, ...]:
+        """Every row of groups that together do not exceed the quotas: nothing is left out, but some may be missing."""
+        left = dict(quotas)
+        chosen: list[int] = []
+        for label in sorted(quotas, key=lambda label: (len(self.by_class.get(label, ())), str(label))):
+            for group in self.by_class.get(label, ()):
+                if left[label] <= 0:
+                    break
+                room = sum(quotas.values()) - len(chosen)
+                if group in self._allotted or len(self.groups[group]) > room:
+                    continue
+                self._allotted.add(group)
+                chosen += self.groups[group]
+                for index in self.groups[group]:
+                    if self._classes[index] in left:
+                        left[self._classes[index]] -= 1
+        return self._take(chosen)
+
     def _choose(self, quotas: Mapping[str | None, int], budget: int) -> list[int]:
         left = dict(quotas)
         order = sorted(quotas, key=lambda label: (len(self.by_class.get(label, ())), str(label)))

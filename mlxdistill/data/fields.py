@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,16 +30,23 @@ _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column holds what; None: not configured."""
+    """Which column holds what; None: not configured. `other_gold`: what other files call the gold column."""
 
     text: str | None
     gold: str | None = None
     id: str | None = None
     group: str | None = None
+    other_gold: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: DataConfig) -> Columns:
-        return cls(config.fields.text, config.fields.gold, config.fields.id, config.group)
+        fields = config.fields
+        names = (fields.gold,) if isinstance(fields.gold, str) else fields.gold or ()
+        return cls(fields.text, names[0] if names else None, fields.id, config.group, names[1:])
+
+    def gold_among(self, present: Collection[str]) -> str | None:
+        """The name under which gold is there; the first one configured where none is."""
+        return next((name for name in (self.gold, *self.other_gold) if name in present), self.gold)
 
     @property
     def keys(self) -> dict[str, str]:
@@ -122,8 +129,9 @@ class RowMaker:
             text = usable_text(record, columns.text)
             own = usable_id(record, columns.id)
             gold = None
-            if columns.gold is not None:
-                gold = self._gold.read(values.get(columns.gold), class_names.get(columns.gold, ()))
+            column = columns.gold_among(values)
+            if column is not None:
+                gold = self._gold.read(values.get(column), class_names.get(column, ()))
             row = Row(own or content_id(text), text, gold, self._meta(values))
             return MadeRow(record.number, row, own is not None)
         except Unusable as error:

@@ -76,7 +76,7 @@ def ingest(
     gold_is_elsewhere = any(loaded.has_gold for loaded in given.values())
     source = loader.load_source(Path(config.source), gold_is_elsewhere=gold_is_elsewhere)
     notes = _source_notes(source, bad, config)
-    notes += check_given(given, task.names, config.fields.gold if source.has_gold else None)
+    notes += check_given(given, task.names, Columns.of(config).gold if source.has_gold else None)
     separation = separate(source, given)
     notes += separation_notes(separation)
     splits = draw_splits(separation.rows, task.names, _wanted(config), config.seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlxdistill.data.fields import MadeRow, RowMaker, check_columns
+from mlxdistill.data.fields import Columns, MadeRow, RowMaker, check_columns
 from mlxdistill.data.readers import read_source
 from mlxdistill.data.source import Source
 from mlxdistill.errors import DataError
@@ -100,10 +100,10 @@ class Loader:
 
     def _load(self, path: Path, required: Collection[str], *, keep_duplicates: bool) -> LoadedRows:
         columns = self._maker.columns
-        source = read_source(path, columns.keys)
+        source = read_source(path, [*columns.keys, *columns.other_gold])
         seen: dict[str, None] = dict.fromkeys(source.columns or ())
         if source.columns is not None:
-            check_columns(columns, source, seen, required)
+            check_columns(columns, source, seen, _required(columns, required, seen))
         bad_before = len(self._bad.records)
         first_of: dict[str, int] = {}
         line_of: dict[str, int] = {}
@@ -133,7 +133,7 @@ class Loader:
             rows.append(row)
             keys.append(key)
         if source.columns is None and seen:
-            check_columns(columns, source, seen, required)
+            check_columns(columns, source, seen, _required(columns, required, seen))
         if not rows:
             raise self._nothing(source, read, bad_before)
         return LoadedRows(source.where, tuple(rows), tuple(keys), read, duplicates, conflicts, tuple(seen))
@@ -161,3 +161,8 @@ class Loader:
             hint = "set data.fields.text to the column that holds the text"
         message = f"none of its {read:,} lines can be used; the first: {first['reason']}"
         return DataError(message, where=f"{source.where}:{first['line']}", hint=hint)
+
+
+def _required(columns: Columns, required: Collection[str], present: Collection[str]) -> list[str]:
+    """The required columns, with gold under the name this file gives it."""
+    return [column if column != columns.gold else columns.gold_among(present) or column for column in required]

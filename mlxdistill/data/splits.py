@@ -7,7 +7,7 @@ groups, asking for another number of validation rows leaves them as they are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlxdistill.data.deck import Deck, apportion
@@ -82,7 +82,13 @@ def draw_splits(rows: Sequence[Row], labels: Sequence[str], wanted: Wanted, seed
     for name in ("test_indist", "valid"):
         if name in counts:
             quotas = _quotas(counts[name], natural, deck.available)
-            drawn[name] = deck.draw(quotas, budgets[name])
+            # Validation rows are many and choose together; test rows speak one by one, and most for themselves
+            # when each is of a group of its own.
+            whole = deck.draw_whole(quotas) if name == "valid" else ()
+            there = Counter(row.gold for row in whole)
+            missing = {label: max(0, count - there[label]) for label, count in quotas.items()}
+            missing = dict(zip(missing, _at_most(counts[name] - len(whole), missing.values()), strict=True))
+            drawn[name] = (*whole, *deck.draw(missing, budgets[name] - len(whole)))
             _check_filled(name, len(drawn[name]), counts[name], notes)
     if not golden and "test_balanced" in counts:
         notes.append("no gold: test_balanced is drawn from the teacher's answers, after labelling")
@@ -120,6 +126,14 @@ def draw_balanced(
     deck = Deck(rows, lambda row: label_of.get(row.id), seed)
     drawn = deck.draw_balanced(present, per_label, max(len(rows) // 2, per_label * len(present)), notes)
     return BalancedDraw(drawn, deck.pool, deck.left_out, tuple(notes))
+
+
+def _at_most(total: int, counts: Iterable[int]) -> Iterator[int]:
+    """The counts in their order, cut where their sum would exceed `total`."""
+    for count in counts:
+        share = min(count, total)
+        total -= share
+        yield share
 
 
 def halved(rows: Sequence[Row], seed: int) -> tuple[Row, ...]:

@@ -1,7 +1,7 @@
 """The adapter: its layers, and its two files in mlx-lm's own form.
 
-`mlx_lm.generate --adapter-path` and `mlx_lm.fuse` read what is written here. The bytes depend on the weights alone, so the
-same training on the same machine gives the same file.
+`mlx_lm.generate --adapter-path` and `mlx_lm.fuse` read what is written here. The bytes depend on the weights alone, so
+the same training on the same machine gives the same file.
 """
 
 from __future__ import annotations

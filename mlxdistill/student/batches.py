@@ -1,8 +1,8 @@
 """Which rows are trained on together.
 
-Rows of like length share a batch, so that little padding is computed; lengths are padded to few values, so that few shapes
-are compiled. Every row is in exactly one batch of an epoch, the last ones too, and batches differ in size by one row
-at most, because a batch of a single left-over row would move the adapter as far as a full one.
+Rows of like length share a batch, so that little padding is computed; lengths are padded to few values, so that few
+shapes are compiled. Every row is in exactly one batch of an epoch, the last ones too, and batches differ in size by one
+row at most, because a batch of a single left-over row would move the adapter as far as a full one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: 
 
 
 def even_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int) -> list[Batch]:
-    """Batches for prediction and validation, longest rows first, each of at most `batch_tokens` positions (or one row)."""
+    """Batches for prediction and validation, longest rows first, each of at most `batch_tokens` positions or one row."""
     batches: list[Batch] = []
     rows: list[int] = []
     longest = 0

@@ -1,7 +1,8 @@
 """Where a training goes on after a stop.
 
-A checkpoint is a folder that is renamed into place when it is whole, with the sha256 of each of its files, because a flipped
-byte in a safetensors file loads without a word. The two newest are kept: where one is damaged, the one before serves.
+A checkpoint is a folder that is renamed into place when it is whole, with the sha256 of each of its files, because a
+flipped byte in a safetensors file loads without a word. The two newest are kept: where one is damaged, the one before
+serves.
 """
 
 from __future__ import annotations

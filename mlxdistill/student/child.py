@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mlxdistill.errors import DataError
+from mlxdistill.errors import DataError, ModelError
 from mlxdistill.platform.memory import peak_memory_bytes
 from mlxdistill.platform.metal import has_metal, set_memory_limits
 from mlxdistill.rundir.files import file_sha256
 from mlxdistill.student.adapter import AdapterShape, add_lora, load_adapter, write_adapter
 from mlxdistill.student.base import Base, load_base
 from mlxdistill.student.checkpoints import Checkpoints
+from mlxdistill.student.cpu_kernels import use_fast_exponentials
 from mlxdistill.student.encoding import EncodedRow, RowEncoder, read_encoded
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.loop import Material, Reporter, Training
@@ -33,8 +34,11 @@ def open_trainer(request: TrainRequest, channel: Channel) -> Callable[[object, C
 
 
 def prepare(request: TrainRequest, reporter: Reporter) -> tuple[Base, AdapterShape, Training, int]:
-    """Everything a training needs, and how many rows were truncated. Raises MlxDistillError for what a user can mend."""
-    set_memory_limits()
+    """Everything a training needs, and how many rows were truncated.
+
+    Raises MlxDistillError for what a user can mend.
+    """
+    _prepare_device()
     base = load_base(request.model, request.quantize)
     encoder = RowEncoder(base.tokenizer, labels=request.labels, prompt=request.prompt, max_tokens=request.max_tokens)
     rows, valid = _read_rows(request, encoder, base, reporter)
@@ -81,17 +85,21 @@ def train(request: TrainRequest, base: Base, shape: AdapterShape, training: Trai
 
 def open_predictor(request: PredictRequest, channel: Channel) -> Callable[[PredictQuestion, Channel], PredictResult]:
     """Opens a student; the returned function sends lists of answers, in the order of the rows."""
-    set_memory_limits()
+    _prepare_device()
     base = load_base(request.model, request.quantize)
     if request.adapter is not None:
         load_adapter(base.model, request.adapter)
     base.model.eval()
     encoder = RowEncoder(base.tokenizer, labels=request.labels, prompt=request.prompt, max_tokens=request.max_tokens)
     assert encoder.trie is not None
-    scorer = LabelScorer(
-        _head(base, channel), len(base.model.layers), encoder.trie, batch_tokens=request.batch_tokens
-    )
+    scorer = LabelScorer(_head(base, channel), len(base.model.layers), encoder.trie, batch_tokens=request.batch_tokens)
     return lambda question, reporter: _predict(question, reporter, encoder, scorer)
+
+
+def _prepare_device() -> None:
+    set_memory_limits()
+    if not has_metal():
+        use_fast_exponentials()
 
 
 def _predict(question: PredictQuestion, channel: Channel, encoder: RowEncoder, scorer: LabelScorer) -> PredictResult:
@@ -141,8 +149,6 @@ def _read_rows(
 
 
 def _check_vocabulary(rows: list[EncodedRow], base: Base) -> None:
-    from mlxdistill.errors import ModelError
-
     size = base.config.get("vocab_size") or base.config.get("text_config", {}).get("vocab_size")
     largest = max(max(row.tokens) for row in rows)
     if isinstance(size, int) and largest >= size:

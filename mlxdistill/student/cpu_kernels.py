@@ -1,12 +1,13 @@
 """Faster exponentials for MLX's CPU backend.
 
 MLX computes `exp` on the CPU one number at a time, at 13 ns each, which makes softmax and SiLU the larger part of a small
-model's step; its additions and multiplications take 0.2 ns. So here e^x is a polynomial of degree 6 times a power of two
-that is written into the float's exponent (Schraudolph, A Fast, Compact Approximation of the Exponential Function,
-1999, with the remainder by polynomial), within 1.2e-7 of the exact value, as exact as float32 is.
+model's step; its additions and multiplications take 0.2 ns. So here e^x is a polynomial of degree 5 times a power of
+two that is written into the float's exponent (Schraudolph: A Fast, Compact Approximation of the Exponential Function,
+1999, with a polynomial for the remainder). It is off by 2e-7 near 0 and 4e-6 at the ends of its range, as MLX's own is,
+because float32 rounds x log2(e).
 
-Models are mlx-lm's, so its two functions that spend the time are replaced: the gated activation, which its model modules import
-by name, and MLX's attention. Only ever called without Metal.
+Models are mlx-lm's, so the two functions of theirs that spend the time are replaced: the gated activation, which their
+modules import by name, and MLX's attention. Only ever called without Metal.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ LOG2_E = 1.4426950408889634
 SMALLEST_EXPONENT = -87.0
 # Adding 1.5 * 2^23 to a float32 rounds it to an integer, which then stands in its low bits.
 ROUNDER = 12582912.0
-# 2^f on [-0.5, 0.5], Taylor's coefficients of f ln 2 from the sixth down, adjusted to the least largest error.
-COEFFICIENTS = (1.5353362e-4, 1.3398874e-3, 9.6184370e-3, 5.5503324e-2, 2.4022648e-1, 6.9314718e-1, 1.0)
+# 2^f on [-0.5, 0.5] with the least largest relative error (7.5e-8), from the fifth power down.
+COEFFICIENTS = (1.3276472e-3, 9.6755415e-3, 5.5507133e-2, 2.4022120e-1, 6.9314697e-1, 1.00000007)
+MASKED = -1e30
 
 
 def use_fast_exponentials() -> None:
@@ -77,20 +79,16 @@ def _sigmoid() -> Any:
 
 
 @functools.cache
-def _softmax() -> Any:
+def _exp() -> Any:
     import mlx.core as mx
 
-    @mx.custom_function
-    def softmax(x: Any) -> Any:
-        exponentials = fast_exp(x - mx.max(x, axis=-1, keepdims=True))
-        return exponentials / mx.sum(exponentials, axis=-1, keepdims=True)
+    exp = mx.custom_function(fast_exp)
 
-    @softmax.vjp
-    def softmax_vjp(x: Any, cotangent: Any, output: Any) -> Any:
-        weighted = cotangent * output
-        return weighted - output * mx.sum(weighted, axis=-1, keepdims=True)
+    @exp.vjp
+    def exp_vjp(x: Any, cotangent: Any, output: Any) -> Any:
+        return cotangent * output
 
-    return softmax
+    return exp
 
 
 def _swiglu(gate: Any, x: Any) -> Any:
@@ -108,22 +106,32 @@ def _attention(q: Any, k: Any, v: Any, *, scale: float, mask: Any = None, sinks:
     if q.dtype != mx.float32 or sinks is not None or options:
         return _Original.attention(q, k, v, scale=scale, mask=mask, sinks=sinks, **options)
     batch, heads, length, width = q.shape
-    kv_heads, repeats = k.shape[1], q.shape[1] // k.shape[1]
+    kv_heads, repeats, keys = k.shape[1], heads // k.shape[1], k.shape[2]
     queries = (q * scale).reshape(batch, kv_heads, repeats * length, width)
-    scores = (queries @ k.swapaxes(-1, -2)).reshape(batch, kv_heads, repeats, length, -1)
+    # Keys run down the columns, because MLX reduces over rows of a matrix six times faster than along them.
+    scores = (k @ queries.swapaxes(-1, -2)).reshape(batch, kv_heads, keys, repeats, length)
     if isinstance(mask, str):
-        scores = scores + _causal(length, k.shape[2])
+        scores = scores + _causal(length, keys)
     elif mask is not None:
-        if mask.ndim == 4:
-            parted = mask.shape[1] == heads and heads > 1
-            mask = mask.reshape(batch, kv_heads, repeats, *mask.shape[2:]) if parted else mask[:, :, None]
-        scores = mx.where(mask, scores, -1e30) if mask.dtype == mx.bool_ else scores + mask
-    weights = _softmax()(scores).reshape(batch, kv_heads, repeats * length, -1)
-    return (weights @ v).reshape(batch, heads, length, v.shape[-1])
+        turned = _turned(mask, kv_heads, repeats)
+        scores = mx.where(turned, scores, MASKED) if mask.dtype == mx.bool_ else scores + turned
+    exponentials = _exp()(scores - mx.stop_gradient(mx.max(scores, axis=2, keepdims=True)))
+    totals = mx.sum(exponentials, axis=2).reshape(batch, kv_heads, repeats * length, 1)
+    weights = exponentials.reshape(batch, kv_heads, keys, repeats * length).swapaxes(-1, -2)
+    return (weights @ v / totals).reshape(batch, heads, length, v.shape[-1])
+
+
+def _turned(mask: Any, kv_heads: int, repeats: int) -> Any:
+    """A mask [..., queries, keys] as it applies to scores [batch, kv_heads, keys, repeats, queries]."""
+    mask = mask.swapaxes(-1, -2)
+    if mask.ndim == 4 and mask.shape[1] > 1:
+        mask = mask.reshape(mask.shape[0], kv_heads, repeats, *mask.shape[2:])
+        return mask.transpose(0, 1, 3, 2, 4)
+    return mask[..., None, :]
 
 
 def _causal(length: int, keys: int) -> Any:
-    """0 where a query may look, -1e30 where not; the last query sees all keys."""
+    """[keys, 1, queries]: 0 where a query may look, hugely negative where not; the last query sees all keys."""
     import mlx.core as mx
 
-    return mx.triu(mx.full((length, keys), -1e30), k=keys - length + 1)
+    return mx.tril(mx.full((keys, length), MASKED), k=length - keys - 1)[:, None]

@@ -1,8 +1,8 @@
 """Rows as tokens, the same for training and prediction.
 
-A row's prompt is tokenised by one function, whoever asks, so that a student is asked in exactly the tokens it has learned.
-A row that is too long loses the end of its text, token by token: never the template, never the answer, and of the
-user's message only what the prompt put the row's text into.
+A row's prompt is tokenised by one function, whoever asks, so that a student is asked in exactly the tokens it has
+learned. A row that is too long loses the end of its text, token by token: never the template, never the answer, and of
+the user's message only the text, not the prompt around it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ class RowEncoder:
             self._reserved = max(map(len, self.answers)) + 1
 
     def prompt_tokens(self, row_id: str, text: str) -> tuple[tuple[int, ...], bool]:
-        """The tokens up to the answer for a row's text, and whether its end was cut. Raises DataError: no room at all."""
+        """The tokens up to the answer for a row's text, and whether its end was cut.
+
+        Raises DataError where the prompt leaves no room for any text.
+        """
         assert self.trie is not None
         frame = self._tokenizer.frame(("user", "assistant"))
         return self._prompt_tokens(frame, [self._prompt.content(text)], self._max_tokens - self._reserved, row_id)

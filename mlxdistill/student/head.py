@@ -1,7 +1,7 @@
 """The language model's head, at the positions that need it.
 
-A head turns each position's hidden state into one number per token of the vocabulary, which for a small student is most of
-the work and memory of a step, and is wanted at a handful of positions per row. Models differ in what their head does
+A head turns each position's hidden state into one number per token of the vocabulary, which for a small student is most
+of the work and memory of a step, and is wanted at a handful of positions per row. Models differ in what their head does
 (tied or not, scaled, capped), so none of it is written anew: the transformer body is made to hand on the wanted
 positions only, and the model's own code does the rest. Whether that gives the same logits is tried once at opening;
 where it does not, logits are computed everywhere and the wanted ones picked.
@@ -73,8 +73,7 @@ class SupervisedHead:
 
 def _body(model: Any) -> Any:
     """The part of an mlx-lm model below its head: `model.model`, inside `language_model` for those with eyes."""
-    language_model = model["language_model"] if "language_model" in model else model
-    return language_model["model"] if "model" in language_model else None
+    return model.get("language_model", model).get("model")
 
 
 def _hand_on(body: Any, wanted: list[Any]) -> None:

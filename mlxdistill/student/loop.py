@@ -1,8 +1,8 @@
 """The training loop.
 
 Everything that decides a step comes from the request and the step's number: the rows from (seed, epoch), dropout from
-(seed, step), the learning rate from the step. So a training that goes on from a checkpoint takes the same steps, to the bit,
-as one that never stopped.
+(seed, step), the learning rate from the step. So a training that goes on from a checkpoint takes the same steps, to the
+bit, as one that never stopped.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class GuardedTokenizer:
         return tokens if end is None or (tokens and tokens[-1] == end) else [*tokens, end]
 
     def frame(self, roles: tuple[str, ...]) -> Frame:
-        """The frame of a conversation whose last role is the assistant's. Raises ModelError where there is no template."""
+        """The frame of a conversation whose last role is the assistant's. Raises ModelError without a template."""
         if roles not in self._frames:
             self._frames[roles] = self._make_frame(roles)
         return self._frames[roles]

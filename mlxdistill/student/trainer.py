@@ -15,8 +15,8 @@ def train_student(request: TrainRequest, progress: Progress, on_event: Callable[
 
     The adapter of the best validation is in `request.output` afterwards. `on_event` is called once per validation.
 
-    Raises ModelError, DataError or MlxDistillError for what a user can mend, WorkerError where the process dies, Interrupted
-    after a stop, with a checkpoint made.
+    Raises ModelError, DataError or MlxDistillError for what a user can mend, WorkerError where the process dies, and
+    Interrupted after a stop, with a checkpoint made.
     """
     with Worker("mlxdistill.student.child:open_trainer", request, name="student", progress=progress) as worker:
         for event in worker.ask("train"):

@@ -20,7 +20,7 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """`loss`: mean per supervised position, weighted as in training. `accuracy`: see `TrainEvent`; None without labels."""
+    """`loss`: the mean per supervised position, weighted as in training. `accuracy`: as in `TrainEvent`."""
 
     loss: float
     accuracy: float | None
@@ -60,7 +60,7 @@ class Validator:
         loss = mx.sum(position_losses(logits, given.tokens, given.target) * given.weights)
         chosen = mx.take_along_axis(logits, given.tokens, axis=-1)
         mx.eval(loss, chosen)
-        return float(loss.item()), _right_rows(batch, chosen) if self._labelled else 0
+        return float(np.array(loss)), _right_rows(batch, chosen) if self._labelled else 0
 
 
 def _right_rows(batch: TargetBatch, chosen: Any) -> int:

@@ -180,11 +180,18 @@ def test_apportioned_shares_add_up_and_are_within_one_of_the_exact_share(total, 
 def test_test_sets_take_one_row_of_each_group_when_there_are_enough_groups():
     rows = rows_of(["ok", "toxic"] * 100, [index // 2 for index in range(200)])
     splits = draw_splits(rows, ("ok", "toxic"), Wanted(valid=10, test_indist=20, test_balanced=10), 0)
-    for drawn in drawn_sets(splits).values():
+    for drawn in (splits.test_indist, splits.test_balanced):
         groups = [row.meta["group"] for row in drawn]
         assert len(groups) == len(set(groups))
-    assert splits.left_out == 40
-    assert len(splits.pool) == 120
+    assert splits.left_out == 30
+
+
+def test_validation_takes_whole_groups_and_leaves_no_row_out():
+    rows = rows_of(["ok", "toxic"] * 100, [index // 2 for index in range(200)])
+    splits = draw_splits(rows, ("ok", "toxic"), Wanted(valid=10), 0)
+    assert len({row.meta["group"] for row in splits.valid}) == 5
+    assert len(splits.valid) == 10
+    assert splits.left_out == 0
 
 
 def test_few_large_groups_give_several_rows_each_and_leave_half_to_the_pool():

@@ -1,0 +1,77 @@
+"""Every row once an epoch, in few shapes; every supervised token counted once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxdistill.student.batches import epoch_batches, even_batches, padded_length, padding_efficiency
+from mlxdistill.student.encoding import EncodedRow
+from mlxdistill.student.targets import TargetBuilder, TargetSettings
+
+lengths_of_rows = st.lists(st.integers(1, 90), min_size=1, max_size=60)
+
+
+@given(lengths_of_rows, st.integers(1, 20), st.integers(0, 5), st.integers(0, 3))
+def test_each_row_is_in_one_batch_of_an_epoch(lengths: list[int], size: int, seed: int, epoch: int) -> None:
+    batches = epoch_batches(lengths, size, seed=seed, epoch=epoch)
+    assert Counter(row for batch in batches for row in batch.rows) == Counter(range(len(lengths)))
+    assert len(batches) == -(-len(lengths) // size)
+    sizes = {len(batch.rows) for batch in batches}
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    for batch in batches:
+        assert batch.length == max(padded_length(lengths[row]) for row in batch.rows)
+    assert batches == epoch_batches(lengths, size, seed=seed, epoch=epoch)
+
+
+def test_epochs_and_seeds_shuffle_differently() -> None:
+    lengths = [10] * 64
+    orders = {str(epoch_batches(lengths, 8, seed=seed, epoch=epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    lengths = [8, 40, 100] * 64
+    batches = epoch_batches(lengths, 16, seed=0, epoch=0)
+    assert all(len({padded_length(lengths[row]) for row in batch.rows}) == 1 for batch in batches)
+    assert {batch.length for batch in batches} == {16, 48, 112}
+    assert padding_efficiency(lengths, batches) == 148 / 176
+
+
+@given(lengths_of_rows, st.integers(16, 400), st.integers(1, 8))
+def test_prediction_batches_hold_each_row_once_within_the_limit(lengths: list[int], tokens: int, rows: int) -> None:
+    batches = even_batches(lengths, tokens, rows)
+    assert Counter(row for batch in batches for row in batch.rows) == Counter(range(len(lengths)))
+    for batch in batches:
+        assert len(batch.rows) <= rows
+        assert len(batch.rows) == 1 or len(batch.rows) * batch.length <= tokens
+        assert all(lengths[row] <= batch.length for row in batch.rows)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 9)), min_size=1, max_size=40),
+    st.integers(1, 9),
+    st.integers(0, 3),
+)
+def test_each_supervised_token_counts_once_an_epoch(shapes: list[tuple[int, int]], size: int, epoch: int) -> None:
+    # Token values tell row and place, so a shifted or doubled position cannot hide.
+    rows = [
+        EncodedRow(str(number), tuple(1000 * number + place + 1 for place in range(prompt + answer)), prompt)
+        for number, (prompt, answer) in enumerate(shapes)
+    ]
+    builder = TargetBuilder(None, TargetSettings(0.5, 1.0))
+    counted: Counter[int] = Counter()
+    for batch in epoch_batches([len(row.tokens) - 1 for row in rows], size, seed=0, epoch=epoch):
+        built = builder.build(rows, batch)
+        flat = built.inputs.reshape(-1)
+        for position, token, weight in zip(built.positions, built.tokens[:, 0], built.weights, strict=True):
+            if weight:
+                assert flat[position] == token - 1
+                counted[int(token)] += int(weight)
+    expected = Counter(token for row in rows for token in row.tokens[row.first_target :])
+    assert counted == expected
+    assert np.array_equal(built.target.sum(axis=1), np.ones(len(built.target)))

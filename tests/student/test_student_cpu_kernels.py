@@ -1,0 +1,81 @@
+"""The fast exponentials are exact to float32, in values and gradients, for every kind of mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxdistill.student import cpu_kernels
+
+
+@pytest.fixture
+def fast() -> Iterator[Any]:
+    """MLX's own attention, while ours is in its place."""
+    import mlx.core as mx
+
+    before = mx.fast.scaled_dot_product_attention
+    original = cpu_kernels._Original.attention or before
+    cpu_kernels.use_fast_exponentials()
+    yield original
+    mx.fast.scaled_dot_product_attention = before
+
+
+def test_exponentials_are_exact_to_float32() -> None:
+    import mlx.core as mx
+
+    given = np.concatenate([np.linspace(-87, 88, 200_001), np.linspace(-1e-3, 1e-3, 1001)]).astype(np.float32)
+    found = np.array(cpu_kernels.fast_exp(mx.array(given)), np.float64)
+    exact = np.exp(given.astype(np.float64))
+    # The argument itself is rounded to 6e-8 of its size, which no polynomial can mend.
+    assert (np.abs(found / exact - 1) - 6e-8 * np.abs(given)).max() < 3e-7
+    assert np.array(cpu_kernels.fast_exp(mx.array([-1e30, -np.inf]))).max() < 1e-37
+
+
+def test_the_gated_activation_keeps_its_gradients(fast: Any) -> None:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    gate, x = mx.random.normal((5, 7)) * 20, mx.random.normal((5, 7))
+    expected = mx.value_and_grad(lambda g, y: (nn.silu(g) * y).sum(), argnums=(0, 1))(gate, x)
+    found = mx.value_and_grad(lambda g, y: cpu_kernels._swiglu(g, y).sum(), argnums=(0, 1))(gate, x)
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=1e-5)
+    for one, other in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(np.array(one), np.array(other), rtol=2e-5, atol=1e-5)
+    assert np.isfinite(np.array(cpu_kernels._swiglu(mx.array([-500.0, 500.0]), mx.ones(2)))).all()
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+@pytest.mark.parametrize("kind", ["none", "causal", "bool", "rows", "heads", "added"])
+@pytest.mark.parametrize("keys", [8, 13])
+def test_attention_keeps_its_values_and_gradients(fast: Any, kv_heads: int, kind: str, keys: int) -> None:
+    import mlx.core as mx
+
+    mx.random.seed(kv_heads)
+    q, k, v = (
+        mx.random.normal((2, heads, length, 4)) for heads, length in ((6, 8), (kv_heads, keys), (kv_heads, keys))
+    )
+    allowed = mx.random.uniform(shape=(2, 6, 8, keys)) < 0.6
+    allowed = mx.logical_or(allowed, mx.arange(keys) == 0)
+    mask = {
+        "none": None,
+        "causal": "causal",
+        "bool": allowed[0, 0],
+        "rows": allowed[:, :1],
+        "heads": allowed,
+        "added": mx.random.normal((8, keys)),
+    }[kind]
+
+    def loss(attention: Any, *inputs: Any) -> Any:
+        out = attention(*inputs, scale=0.3, mask=mask)
+        return (out * mx.arange(out.size).reshape(out.shape)).sum()
+
+    ours = mx.fast.scaled_dot_product_attention
+    assert ours is not fast
+    expected = mx.value_and_grad(lambda *inputs: loss(fast, *inputs), argnums=(0, 1, 2))(q, k, v)
+    found = mx.value_and_grad(lambda *inputs: loss(ours, *inputs), argnums=(0, 1, 2))(q, k, v)
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=1e-4, abs=1e-2)
+    for one, other in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(np.array(one), np.array(other), rtol=1e-4, atol=2e-3)

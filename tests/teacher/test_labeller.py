@@ -1,0 +1,175 @@
+"""The teacher in its own process: answers kept, stops honoured, mistakes named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxdistill.config.models import TeacherConfig
+from mlxdistill.errors import Interrupted, ModelError
+from mlxdistill.tasks.classification import ClassificationTask, Label
+from mlxdistill.tasks.protocols import Answer
+from mlxdistill.tasks.rows import Row
+from mlxdistill.teacher import labeller as module
+from mlxdistill.teacher.labeller import LlamaLabeller, open_labeller
+
+TASK = ClassificationTask("Which is it?", (Label("fine", "civil", "ok"), Label("bad", "rude", "toxic a")))
+ROWS = [Row(f"row-{number}", "card lost " * (number % 7) + "ok") for number in range(40)]
+NONE: frozenset[str] = frozenset()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def config_for(path: Path, **settings: Any) -> TeacherConfig:
+    return TeacherConfig(model=str(path), **{"n_ctx": 512, "n_batch": 256, "n_seq": 8, "threads": 1, **settings})
+
+
+def opened(path: Path, progress: Any, **settings: Any) -> LlamaLabeller:
+    made = open_labeller(config_for(path, **settings), TASK, progress)
+    assert isinstance(made, LlamaLabeller)
+    return made
+
+
+def plain(answers: list[Answer]) -> list[tuple[object, ...]]:
+    return [(answer.row_id, answer.label, answer.probabilities, answer.outcome) for answer in answers]
+
+
+def test_labels_every_row_and_resumes_with_the_same_answers(tiny_gguf: Path, progress: Any) -> None:
+    with opened(tiny_gguf, progress) as teacher:
+        answers = [answer for wave in teacher.label(ROWS, NONE, progress) for answer in wave]
+        assert {answer.row_id for answer in answers} == {row.id for row in ROWS}
+        assert {answer.label for answer in answers} <= {"fine", "bad"}
+        assert progress.advances[-1] == (40, 40)
+        assert teacher.stats.rows == 40
+        assert teacher.stats.tokens > 40
+        assert teacher.rows_per_second
+        assert teacher.peak_memory_bytes > 2**20
+        done = frozenset(answer.row_id for answer in answers[:11])
+        rest = [answer for wave in teacher.label(ROWS, done, progress) for answer in wave]
+        assert plain(rest) == plain(answers[11:])
+
+
+def test_asking_in_pieces_changes_nothing(tiny_gguf: Path, progress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row(f"{number}", "a " * (number % 5)) for number in range(1100)]
+    with opened(tiny_gguf, progress) as teacher:
+        whole = [answer for wave in teacher.label(rows, NONE, progress) for answer in wave]
+        monkeypatch.setattr(module, "ROWS_PER_QUESTION", module.CHUNK_ROWS)
+        pieces = [answer for wave in teacher.label(rows, NONE, progress) for answer in wave]
+    assert plain(whole) == plain(pieces)
+    assert len({answer.row_id for answer in whole}) == 1100
+
+
+def test_nothing_is_loaded_when_everything_is_answered(tiny_gguf: Path, progress: Any) -> None:
+    with opened(tiny_gguf, progress) as teacher:
+        assert list(teacher.label(ROWS, frozenset(row.id for row in ROWS), progress)) == []
+        assert teacher.peak_memory_bytes == 0
+        assert not progress.notes
+
+
+def test_ctrl_c_stops_after_the_wave_and_keeps_it(tiny_gguf: Path, progress: Any) -> None:
+    kept: list[Answer] = []
+    with opened(tiny_gguf, progress) as teacher:
+        whole = [answer for wave in teacher.label(ROWS, NONE, progress) for answer in wave]
+    with opened(tiny_gguf, progress) as teacher, pytest.raises(Interrupted):  # noqa: PT012
+        for wave in teacher.label(ROWS, NONE, progress):
+            kept += wave
+            if len(kept) == len(wave):
+                os.kill(os.getpid(), signal.SIGINT)
+    assert 0 < len(kept) < len(ROWS)
+    with opened(tiny_gguf, progress) as teacher:
+        done = frozenset(answer.row_id for answer in kept)
+        rest = [answer for wave in teacher.label(ROWS, done, progress) for answer in wave]
+    assert plain(kept + rest) == plain(whole)
+
+
+def test_leaving_in_the_middle_leaves_a_teacher_that_can_be_asked_again(tiny_gguf: Path, progress: Any) -> None:
+    with opened(tiny_gguf, progress) as teacher:
+        waves = teacher.label(ROWS, NONE, progress)
+        first = next(iter(waves))
+        waves.close()  # type: ignore[attr-defined]
+        again = next(iter(teacher.label(ROWS, NONE, progress)))
+    assert plain(first) == plain(again)
+
+
+def test_truncated_rows_are_counted(tiny_gguf: Path, progress: Any) -> None:
+    with opened(tiny_gguf, progress) as teacher:
+        (wave,) = teacher.label([Row("long", "toxic " * 2000)], NONE, progress)
+        assert [answer.outcome for answer in wave] == ["truncated"]
+        assert teacher.stats.truncated == 1
+
+
+def test_fingerprints_change_with_what_they_are_for(
+    tiny_gguf: Path, make_gguf: Callable[..., Path], progress: Any
+) -> None:
+    base = opened(tiny_gguf, progress)
+    assert opened(tiny_gguf, progress).fingerprint == base.fingerprint
+    for other in (
+        opened(make_gguf(seed=1), progress),
+        opened(tiny_gguf, progress, n_batch=128),
+        opened(tiny_gguf, progress, n_ctx=256),
+        opened(tiny_gguf, progress, n_seq=4),
+        opened(tiny_gguf, progress, thinking=True),
+    ):
+        assert other.fingerprint != base.fingerprint
+        assert other.prompt_fingerprint == base.prompt_fingerprint
+    prompted = LlamaLabeller(config_for(tiny_gguf), TASK, progress, "{names}? {text}\n")
+    assert prompted.fingerprint == base.fingerprint
+    assert prompted.prompt_fingerprint != base.prompt_fingerprint
+
+
+def test_the_sha256_is_remembered_until_the_file_changes(tiny_gguf: Path, cache: Path, progress: Any) -> None:
+    first = opened(tiny_gguf, progress).fingerprint
+    memory = cache / "mlxdistill" / "sha256.json"
+    known = json.loads(memory.read_text())
+    memory.write_text(json.dumps(dict.fromkeys(known, "remembered")))
+    assert opened(tiny_gguf, progress).fingerprint != first
+    memory.write_text("not json")
+    assert opened(tiny_gguf, progress).fingerprint == first
+
+
+def test_thinking_is_closed_unless_asked_for(make_gguf: Callable[..., Path], progress: Any) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    path = make_gguf(chat_template=template)
+    closed = opened(path, progress)._request.prompt
+    assert closed.after.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert opened(path, progress, thinking=True)._request.prompt.after.endswith("assistant\n<think>\n")
+
+
+def test_models_that_cannot_be_asked(make_gguf: Callable[..., Path], tmp_path: Path, progress: Any) -> None:
+    with pytest.raises(ModelError, match="has no chat template") as raised:
+        opened(make_gguf(chat_template=None), progress)
+    assert "instruction-tuned" in str(raised.value.hint)
+    with pytest.raises(ModelError, match="no such model"):
+        opened(tmp_path / "missing.gguf", progress)
+    (tmp_path / "wrong.gguf").write_bytes(b"hello")
+    with pytest.raises(ModelError, match="not a GGUF file"):
+        opened(tmp_path / "wrong.gguf", progress)
+    with pytest.raises(ModelError, match="was not pulled") as raised:
+        open_labeller(TeacherConfig(model="org/none"), TASK, progress)
+    assert raised.value.hint == "mlxdistill pull org/none"
+
+
+def test_what_llama_cpp_does_not_load_is_named(make_gguf: Callable[..., Path], progress: Any) -> None:
+    path = make_gguf()
+    data = path.read_bytes()
+    assert data.count(b"blk.1.ffn_down.weight") == 1
+    path.write_bytes(data.replace(b"blk.1.ffn_down.weight", b"blk.1.ffn_none.weight"))
+    with (
+        opened(path, progress) as teacher,
+        pytest.raises(ModelError, match="does not load this model") as raised,
+    ):
+        list(teacher.label(ROWS, NONE, progress))
+    assert raised.value.where == str(path)
