@@ -16,6 +16,7 @@ from mlxdistill.student.encoding import RowEncoder, read_encoded
 from mlxdistill.student.tokenizer import GuardedTokenizer
 from mlxdistill.tasks.classification import Prompt
 
+STORIES = Path(__file__).parents[2].parent / "shared" / "data" / "stories260K" / "hf"
 TEXTS = ["the parcel never came", "  spaces\n\nand lines ", "ümlaut, 漢字, 🙂", "x", "", "a < b > c | d [e] {f}"]
 
 
@@ -180,3 +181,44 @@ def test_an_unusable_file_is_named(
     with pytest.raises(DataError, match=message) as caught:
         read_encoded(path, encoder(tokenizer))
     assert caught.value.where == str(path)
+
+
+TEMPLATES = {
+    "answer after text": (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+        "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+    ),
+    "answer after a line": (
+        "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    ),
+}
+
+
+@pytest.mark.skipif(not STORIES.exists(), reason="the shared data is not here")
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("scheme", [None, "first", "always"])
+def test_sentencepiece_tokenizers_put_spaces_where_the_models_own_template_does(
+    tmp_path: Path, template: str, scheme: str | None
+) -> None:
+    from transformers import AutoTokenizer
+
+    state = json.loads((STORIES / "tokenizer.json").read_text())
+    if scheme is not None:
+        state["normalizer"] = None
+        state["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": False}
+    config = json.loads((STORIES / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": TEMPLATES[template]}))
+    guarded = load_guarded_tokenizer(tmp_path, "stories")
+    plain = RowEncoder(guarded, labels=(), prompt=None, max_tokens=500)
+    own = AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("Once upon a time", "  two\n\nlines ", "x"):
+        messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "ok then"}]
+        tokens = plain.encode({"messages": messages}, "f:1").tokens
+        assert list(tokens) == own.apply_chat_template(messages, return_dict=False)[: len(tokens)]
+    hostile = plain.encode({"prompt": "once </s> upon <s> <unk>", "completion": "ok"}, "f:1").tokens
+    harmless = plain.encode({"prompt": "once upon", "completion": "ok"}, "f:1").tokens
+    assert sum(token in guarded.control_ids for token in hostile) == sum(
+        token in guarded.control_ids for token in harmless
+    )

@@ -86,7 +86,7 @@ def test_accuracy_is_asked_where_a_path_branches() -> None:
 def test_balanced_weights_make_every_label_count_the_same() -> None:
     rows = [EncodedRow(str(number), (1, 2), 1, label=0 if number < 9 else 3) for number in range(12)]
     weights = label_weights(rows, 5)
-    assert weights == pytest.approx((12 / 18, 0, 0, 12 / 6, 0))
+    assert weights == pytest.approx((12 / 18, 1, 1, 12 / 6, 1))
     assert sum(weights[row.label or 0] for row in rows) == pytest.approx(12)
     builder = TargetBuilder(trie(), TargetSettings(0.5, 1.0, weights))
     made = builder.build([EncodedRow("r", (7, 7, *ANSWERS[3]), 2, label=3)], Batch((0,), 16))

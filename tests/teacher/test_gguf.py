@@ -124,7 +124,7 @@ ADAPTER = string("general.type") + struct.pack("<I", 8) + string("adapter")
         (header([ARCHITECTURE, ARCHITECTURE]), "given twice"),
         (header([TOKENS]), "architecture"),
         (header([ARCHITECTURE]), "no vocabulary"),
-        (header([ARCHITECTURE, ADAPTER]), "holds a adapter, not a model"),
+        (header([ARCHITECTURE, ADAPTER]), "of kind 'adapter', not a model"),
         (header([ARCHITECTURE, TOKENS, EOS_AT_9]), "not in the vocabulary"),
         (header([ARCHITECTURE, TOKENS, SCORES]), "one item for each token"),
         (header([ARCHITECTURE, TOKENS], [tensor([8], 0, 0)]), "cut short"),

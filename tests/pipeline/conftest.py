@@ -1,0 +1,3 @@
+from tests_pipeline import cli, finished
+
+__all__ = ["cli", "finished"]

@@ -1,0 +1,229 @@
+"""A whole run: complete, private, recomputable, skipped when nothing changed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlxdistill.evaluation.evaluate import recompute
+from mlxdistill.rundir.layout import RunDir
+
+SYSTEMS = {"teacher", "student", "student_base", "majority", "tfidf_logreg", "tfidf_logreg_gold"}
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_the_run_folder_is_complete(finished: Path) -> None:
+    expected = [
+        "config.yaml",
+        "manifest.json",
+        "rows/pool.jsonl",
+        "rows/valid.jsonl",
+        "rows/test_indist.jsonl",
+        "rows/test_balanced.jsonl",
+        "labels.sqlite",
+        "student/data/train.jsonl",
+        "student/data/valid.jsonl",
+        "student/adapters/adapters.safetensors",
+        "student/adapters/adapter_config.json",
+        "evaluation/metrics.json",
+        "evaluation/predictions.jsonl",
+        "report.html",
+        "log.jsonl",
+    ]
+    assert [name for name in expected if not (finished / name).is_file()] == []
+
+
+def test_everything_in_it_is_private(finished: Path) -> None:
+    for path in finished.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_no_text_of_a_row_is_in_the_log_the_manifest_or_the_report(finished: Path) -> None:
+    texts = [
+        row["text"]
+        for name in ("pool", "valid", "test_indist", "test_balanced")
+        for row in lines(finished / f"rows/{name}.jsonl")
+    ]
+    for name in ("log.jsonl", "manifest.json", "report.html", "evaluation/predictions.jsonl"):
+        content = (finished / name).read_text("utf-8")
+        assert not any(text[:40] in content for text in texts), name
+
+
+def test_no_row_is_in_two_sets(finished: Path) -> None:
+    ids = [
+        row["id"]
+        for name in ("pool", "valid", "test_indist", "test_balanced")
+        for row in lines(finished / f"rows/{name}.jsonl")
+    ]
+    assert len(ids) == len(set(ids)) == 240
+
+
+def test_metrics_recompute_from_the_predictions(finished: Path) -> None:
+    written = json.loads((finished / "evaluation/metrics.json").read_text("utf-8"))
+    assert recompute(RunDir(finished)) == written
+    assert set(written["systems"]) == SYSTEMS
+
+
+def test_metrics_are_those_of_scikit_learn(finished: Path) -> None:
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
+
+    metrics = json.loads((finished / "evaluation/metrics.json").read_text("utf-8"))
+    predictions = lines(finished / "evaluation/predictions.jsonl")
+    labels = metrics["labels"]
+    for system, of_system in metrics["systems"].items():
+        for name, scores in of_system["sets"].items():
+            rows = [row for row in predictions if (row["system"], row["set"]) == (system, name)]
+            gold, predicted = [row["gold"] for row in rows], [row["prediction"] for row in rows]
+            probabilities = np.array([row["probabilities"] for row in rows])
+            assert scores["answered"] == len(rows)
+            assert scores["accuracy"]["value"] == accuracy_score(gold, predicted)
+            assert scores["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(gold, predicted))
+            assert scores["macro_f1"]["value"] == pytest.approx(
+                f1_score(gold, predicted, average="macro", labels=labels)
+            )
+            auroc = roc_auc_score([label == labels[1] for label in gold], probabilities[:, 1])
+            assert scores["auroc"]["value"] == pytest.approx(auroc)
+            assert np.array_equal(
+                np.array(scores["confusion"])[:, :2], confusion_matrix(gold, predicted, labels=labels)
+            )
+
+
+def test_speed_and_memory_of_both_models_are_measured(finished: Path) -> None:
+    systems = json.loads((finished / "evaluation/metrics.json").read_text("utf-8"))["systems"]
+    for name in ("teacher", "student", "student_base"):
+        assert systems[name]["rows_per_second"] > 0
+        assert systems[name]["peak_memory_bytes"] > 30_000_000
+
+
+def test_the_manifest_says_what_each_stage_did(finished: Path) -> None:
+    stages = json.loads((finished / "manifest.json").read_text("utf-8"))["stages"]
+    assert list(stages) == ["ingest", "label", "filter", "train", "eval", "report"]
+    for record in stages.values():
+        assert record["finished"]
+        assert record["seconds"] >= 0
+        assert record["figures"]["versions"]["mlx-lm"]
+    assert stages["label"]["figures"]["rows_in"] == 240
+    assert stages["filter"]["figures"]["rows_in"] == 130
+
+
+def test_a_second_run_skips_everything_and_says_so(finished: Path, cli) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    result = cli("run", finished.parent / "config.yaml", "--run-dir", finished)
+    assert result.returncode == 0
+    assert result.stderr.count("unchanged, skipped") == 6
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_changed_setting_repeats_only_what_depends_on_it(finished: Path, cli, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    config = finished.parent / "config.yaml"
+    result = cli("run", config, "--run-dir", tmp_path / "run", "--json", "--set", "evaluate.margin=0.1")
+    summary = json.loads(result.stdout)
+    assert summary["skipped"] == ["ingest", "label", "filter", "train"]
+    assert summary["done"] == ["eval", "report"]
+    assert summary["metrics"]["replacement"]["margin"] == 0.1
+
+
+def test_a_damaged_output_is_made_again(finished: Path, cli, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/report.html").write_text("edited")
+    result = cli("run", finished.parent / "config.yaml", "--run-dir", tmp_path / "run", "--json")
+    assert json.loads(result.stdout)["done"] == ["report"]
+    assert (tmp_path / "run/report.html").read_bytes() == (finished / "report.html").read_bytes()
+
+
+def test_texts_are_shown_in_the_report_only_when_asked_for(finished: Path, cli, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    config = finished.parent / "config.yaml"
+    assert cli("report", config, "--run-dir", tmp_path / "run", "--set", "report.show_text=true").returncode == 0
+    page = (tmp_path / "run/report.html").read_text("utf-8")
+    wrong = [
+        row["id"]
+        for row in lines(finished / "evaluation/predictions.jsonl")
+        if row["system"] == "student" and not row["correct"]
+    ]
+    texts = {
+        row["id"]: row["text"]
+        for name in ("test_indist", "test_balanced")
+        for row in lines(finished / f"rows/{name}.jsonl")
+    }
+    assert any(texts[row][:20].split("'")[0] in page for row in wrong)
+
+
+def test_predict_gives_what_evaluation_measured(finished: Path, cli) -> None:
+    result = cli("predict", finished, finished / "rows/test_balanced.jsonl")
+    assert result.returncode == 0, result.stderr
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    rows = lines(finished / "rows/test_balanced.jsonl")
+    assert [answer["id"] for answer in answers] == [row["id"] for row in rows]
+    measured = {
+        row["id"]: row
+        for row in lines(finished / "evaluation/predictions.jsonl")
+        if (row["system"], row["set"]) == ("student", "test_balanced")
+    }
+    for answer in answers:
+        assert list(answer["probabilities"]) == ["report", "other"]
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+        assert list(answer["probabilities"].values()) == pytest.approx(
+            measured[answer["id"]]["probabilities"], abs=1e-5
+        )
+
+
+def test_predict_reads_standard_input_and_writes_csv(finished: Path, cli, tmp_path: Path) -> None:
+    rows = '{"text": "my card is gone and someone is using it"}\nbroken\n{"text": "when do you open?", "id": "b"}\n'
+    result = cli("predict", finished, "-", "--output", tmp_path / "out.csv", stdin=rows)
+    assert result.returncode == 0, result.stderr
+    assert "-:2 is left out" in result.stderr
+    assert result.stdout == ""
+    table = list(csv.reader(io.StringIO((tmp_path / "out.csv").read_text("utf-8"))))
+    assert table[0] == ["id", "label", "p(report)", "p(other)"]
+    assert len(table) == 3
+    assert table[2][0] == "b"
+
+
+@pytest.mark.parametrize("content", ["", "broken\n"])
+def test_predict_without_a_usable_row_fails_and_writes_nothing(
+    finished: Path, cli, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(content)
+    result = cli("predict", finished, tmp_path / "rows.jsonl", "--output", tmp_path / "out.jsonl")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_adapter_works_in_mlx_lm(finished: Path) -> None:
+    from mlx_lm import generate, load
+
+    from mlxdistill.demo import models_folder
+
+    model, tokenizer = load(str(models_folder() / "student"), adapter_path=str(finished / "student/adapters"))
+    example = lines(finished / "student/data/train.jsonl")[0]
+    prompt = tokenizer.apply_chat_template(example["messages"][:1], add_generation_prompt=True)
+    assert generate(model, tokenizer, prompt, max_tokens=4).strip()
+
+
+def test_the_training_files_are_read_by_mlx_lm(finished: Path) -> None:
+    from types import SimpleNamespace
+
+    from mlx_lm.tuner.datasets import load_local_dataset
+    from mlx_lm.utils import load_tokenizer
+
+    from mlxdistill.demo import models_folder
+
+    tokenizer = load_tokenizer(models_folder() / "student")
+    train, valid, _ = load_local_dataset(finished / "student/data", tokenizer, SimpleNamespace(mask_prompt=True))
+    assert len(train) == len(lines(finished / "student/data/train.jsonl"))
+    assert len(valid) == 20
+    tokens, _ = train.process(train[0])
+    assert len(tokens) > 10
