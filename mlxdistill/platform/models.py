@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from mlxdistill.demo import embedded_model
@@ -22,6 +23,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 _MOST_NAMES_SHOWN = 6
+_BIG_FILE_BYTES = 2**30
 _MODEL_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
@@ -76,8 +78,11 @@ def model_fingerprint(name: str) -> str:
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:32]
 
 
-def cached_sha256(path: Path) -> str:
-    """sha256 of a file, remembered by its path, size and time of change: models take a minute to read."""
+def cached_sha256(path: Path, note: Callable[[str], None] | None = None) -> str:
+    """sha256 of a file, remembered by its path, size and time of change: models take a minute to read.
+
+    `note` is told before a large file is read.
+    """
     memory = cache_folder() / "sha256.json"
     status = path.stat()
     key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
@@ -86,6 +91,8 @@ def cached_sha256(path: Path) -> str:
         loaded = json.loads(memory.read_text("utf-8"))
         known = loaded if isinstance(loaded, dict) else {}
     if key not in known:
+        if note is not None and status.st_size > _BIG_FILE_BYTES:
+            note(f"reading {path.name} once for its sha256")
         with path.open("rb") as file:
             known[key] = hashlib.file_digest(file, "sha256").hexdigest()
         with contextlib.suppress(OSError):

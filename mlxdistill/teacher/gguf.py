@@ -84,7 +84,9 @@ def inspect_gguf(path: Path) -> GgufInfo:
         _check_part(part, number, len(files))
     kind = header.text("general.type")
     if kind not in (None, "model"):
-        raise ModelError(f"holds a {kind}, not a model", where=str(path), hint="name the file of the model itself")
+        raise ModelError(
+            f"of kind {kind!r:.40}, not a model", where=str(path), hint="name the file of the model itself"
+        )
     architecture = header.text("general.architecture")
     if not architecture:
         _damaged(path, "does not name its architecture")

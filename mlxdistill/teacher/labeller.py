@@ -5,19 +5,14 @@ The model's process starts with the first row that needs an answer, so that a ru
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from types import TracebackType
 
 from mlxdistill.config.models import TeacherConfig
-from mlxdistill.errors import MlxDistillError, ModelError
-from mlxdistill.platform.blas import cache_folder
-from mlxdistill.platform.models import find_gguf
-from mlxdistill.rundir.files import file_sha256, write_json
+from mlxdistill.errors import ModelError
+from mlxdistill.platform.models import cached_sha256, find_gguf
 from mlxdistill.tasks.chat import user_turn
 from mlxdistill.tasks.classification import ClassificationTask
 from mlxdistill.tasks.protocols import Answer, Progress
@@ -29,7 +24,6 @@ from mlxdistill.teacher.scoring import CHUNK_ROWS, LabelPrompt, Limits
 from mlxdistill.workers import Worker
 
 ROWS_PER_QUESTION = 8 * CHUNK_ROWS  # whole chunks, so that asking in pieces changes no wave
-_BIG_FILE_BYTES = 2**30
 
 
 class LlamaLabeller:
@@ -54,7 +48,7 @@ class LlamaLabeller:
         self.fingerprint = content_hash(
             canonical_json(
                 {
-                    "model_sha256": [_cached_sha256(path, progress) for path in info.files],
+                    "model_sha256": [cached_sha256(path, progress.note) for path in info.files],
                     "llama_cpp_python": version("llama-cpp-python"),
                     "answer": config.answer,
                     "thinking": config.thinking,
@@ -183,21 +177,3 @@ def _usable_cores() -> int:
     import psutil
 
     return psutil.cpu_count(logical=False) or 1
-
-
-def _cached_sha256(path: Path, progress: Progress) -> str:
-    """sha256 of a file, remembered by its path, size and time of change: models take a minute to read."""
-    memory = cache_folder() / "sha256.json"
-    status = path.stat()
-    key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
-    known: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError):
-        loaded = json.loads(memory.read_text("utf-8"))
-        known = loaded if isinstance(loaded, dict) else {}
-    if key not in known:
-        if status.st_size > _BIG_FILE_BYTES:
-            progress.note(f"reading {path.name} once for its sha256")
-        known[key] = file_sha256(path)
-        with contextlib.suppress(OSError, MlxDistillError):
-            write_json(memory, known)
-    return known[key]

@@ -101,6 +101,10 @@ class Channel:
                 self._acknowledged.put(None)
             elif message == STOP:
                 self._stop.set()
+            elif message == CLOSE:
+                self._stop.set()
+                self._acknowledged.put(None)  # nobody will acknowledge what is being sent
+                self._questions.put(message)
             else:
                 self._questions.put(message)
 
