@@ -47,7 +47,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: 
 
 
 def even_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int) -> list[Batch]:
-    """Batches for prediction and validation, longest rows first, each of at most `batch_tokens` positions or one row."""
+    """Batches for prediction and validation, longest rows first: one row, or at most `batch_tokens` positions."""
     batches: list[Batch] = []
     rows: list[int] = []
     longest = 0

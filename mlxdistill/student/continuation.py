@@ -1,7 +1,7 @@
 """Going on from prompts that were already run.
 
-Labels of several tokens are scored after the same prompt, again and again. Its keys and values are kept per layer, and every
-label's tokens go on from a copy of them. Models are asked through the interface they use for their own caches: an
+Labels of several tokens are scored after the same prompt, again and again. Its keys and values are kept per layer, and
+every label's tokens go on from a copy of them. Models are asked through the interface they use for their own caches: an
 offset, a mask, and `update_and_fetch`. Prompts of one batch differ in length, so both are per row.
 """
 

@@ -1,7 +1,7 @@
 """The student's training files: what the teacher answered, in mlx-lm's own chat format.
 
-`mlx_lm.lora --data` reads them as they are; the row's id, label and class probabilities stand beside the messages, where
-mlx-lm does not look and our trainer does.
+`mlx_lm.lora --data` reads them as they are; the row's id, label and class probabilities stand beside the messages,
+where mlx-lm does not look and our trainer does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Class probabilities from a student.
 
-The same rule as the teacher's (`tasks/trie.py`): the product along a label's path of the model's probabilities, over the
-whole vocabulary, normalised over the labels. Labels of one token each need one forward pass per row, with the head at
-its last position only. Longer ones go on from the prompt's keys and values where the model's architecture allows that,
+The same rule as the teacher's (`tasks/trie.py`): the product along a label's path of the model's probabilities, over
+the whole vocabulary, normalised over the labels. Labels of one token each need one forward pass per row, with the head
+at its last position only. Longer ones go on from the prompt's keys and values where the model's architecture allows it,
 which is tried once, and with the prompt run again where it does not.
 """
 

@@ -59,7 +59,7 @@ def label_weights(rows: Sequence[EncodedRow], labels: int) -> tuple[float, ...]:
     """Weights under which every label that occurs counts the same, with mean 1 over the rows."""
     counts = Counter(row.label for row in rows)
     occurring = [label for label in range(labels) if counts[label]]
-    return tuple(len(rows) / (len(occurring) * counts[label]) if counts[label] else 0.0 for label in range(labels))
+    return tuple(len(rows) / (len(occurring) * counts[label]) if counts[label] else 1.0 for label in range(labels))
 
 
 class TargetBuilder:

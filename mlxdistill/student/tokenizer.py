@@ -7,6 +7,7 @@ text as ordinary characters. For texts without such characters the result is tha
 
 from __future__ import annotations
 
+import enum
 import functools
 import json
 import re
@@ -37,11 +38,21 @@ class Frame:
         parts: template texts, and for each message its number, up to the first token of the answer.
         lead: what the template writes between there and the answer (a space, mostly nothing).
         end_of_turn: the token that ends the answer.
+        answer_follows_text: whether the last thing before the answer is text, not a control token.
     """
 
     parts: tuple[str | int, ...]
     lead: str
     end_of_turn: int
+    answer_follows_text: bool
+
+
+class Place(enum.Enum):
+    """Where a text stands, which decides whether tokenizers of the SentencePiece kind begin it with a space."""
+
+    START = enum.auto()
+    AFTER_CONTROL = enum.auto()
+    INSIDE_TEXT = enum.auto()
 
 
 class GuardedTokenizer:
@@ -68,8 +79,7 @@ class GuardedTokenizer:
         self._control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         unknown = tokenizer.unk_token_id
         self.control_ids = frozenset(number for number, _ in self._control.values() if number != unknown)
-        self._plain_first = _without_control(tokenizer, self._control, at_start=True)
-        self._plain_later = _without_control(tokenizer, self._control, at_start=False)
+        self._plain = {place: _without_control(tokenizer, self._control, place) for place in Place}
         self._encode_template = functools.lru_cache(maxsize=256)(self._encode_plain)
 
     @property
@@ -85,7 +95,7 @@ class GuardedTokenizer:
         strip = False
 
         def flush() -> None:
-            found = self._encode_span(span, at_start=not tokens)
+            found = self._encode_span(span, Place.AFTER_CONTROL if tokens else Place.START)
             tokens.extend(found[0])
             cuttable.extend(found[1])
             span.clear()
@@ -107,7 +117,8 @@ class GuardedTokenizer:
 
     def encode_answer(self, frame: Frame, text: str) -> list[int]:
         """The tokens that a model has to write, after the frame, to answer `text`; without the end of the turn."""
-        return self._encode_plain(frame.lead + text, at_start=False)[0]
+        place = Place.INSIDE_TEXT if frame.answer_follows_text else Place.AFTER_CONTROL
+        return self._encode_plain(frame.lead + text, place)[0]
 
     def encode_document(self, text: str) -> list[int]:
         """The tokens of a text that is a whole training document: here control tokens count, and its end is marked."""
@@ -144,6 +155,9 @@ class GuardedTokenizer:
             parts=tuple(segment.text if segment.control else marks[segment.text] for segment in before),
             lead=start[len(opening) :] if start.startswith(opening) else "",
             end_of_turn=end,
+            answer_follows_text=not any(
+                match.end() == len(opening) for match in self._control_pattern.finditer(opening)
+            ),
         )
 
     def _render(self, messages: Sequence[dict[str, str]], *, generation_prompt: bool) -> list[Segment]:
@@ -174,12 +188,12 @@ class GuardedTokenizer:
             position = match.end()
         yield piece.text[position:]
 
-    def _encode_span(self, span: Sequence[Piece], *, at_start: bool) -> tuple[list[int], list[bool]]:
+    def _encode_span(self, span: Sequence[Piece], place: Place) -> tuple[list[int], list[bool]]:
         text = "".join(piece.text for piece in span)
         if not text:
             return [], []
         encode = self._encode_template if all(piece.control for piece in span) else self._encode_plain
-        tokens, offsets = encode(text, at_start=at_start)
+        tokens, offsets = encode(text, place)
         ranges = []
         position = 0
         for piece in span:
@@ -188,9 +202,8 @@ class GuardedTokenizer:
             position += len(piece.text)
         return tokens, [any(low <= start and end <= high for low, high in ranges) for start, end in offsets]
 
-    def _encode_plain(self, text: str, *, at_start: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        tokenizer = self._plain_first if at_start else self._plain_later
-        encoding = tokenizer.encode(text, add_special_tokens=False)
+    def _encode_plain(self, text: str, place: Place) -> tuple[list[int], list[tuple[int, int]]]:
+        encoding = self._plain[place].encode(text, add_special_tokens=False)
         tokens: list[int] = encoding.ids
         offsets: list[tuple[int, int]] = encoding.offsets
         if self.control_ids.isdisjoint(tokens):
@@ -199,7 +212,9 @@ class GuardedTokenizer:
         parted: tuple[list[int], list[tuple[int, int]]] = ([], [])
         cuts = [match.start() + 1 for match in self._control_pattern.finditer(text)]
         for low, high in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            piece = (tokenizer if low == 0 else self._plain_later).encode(text[low:high], add_special_tokens=False)
+            piece = self._plain[place if low == 0 else Place.INSIDE_TEXT].encode(
+                text[low:high], add_special_tokens=False
+            )
             kept = [
                 (number, span)
                 for number, span in zip(piece.ids, piece.offsets, strict=True)
@@ -210,16 +225,21 @@ class GuardedTokenizer:
         return parted
 
 
-def _without_control(tokenizer: Any, control: Iterable[str], *, at_start: bool) -> Any:
-    """A copy of the tokenizer that reads control tokens as ordinary text; not at the start, it marks no beginning."""
+def _without_control(tokenizer: Any, control: Iterable[str], place: Place) -> Any:
+    """A copy of the tokenizer, for texts at a place, that reads control tokens as ordinary text."""
     from tokenizers import Tokenizer
 
     names = set(control)
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     for token in state["added_tokens"]:
         token["special"] = token["special"] or token["content"] in names
-    if not at_start:
-        _never_prepend(state)
+    schemes = {Place.START: (), Place.AFTER_CONTROL: ("first",), Place.INSIDE_TEXT: ("first", "always")}[place]
+    for part in _parts(state.get("pre_tokenizer")):
+        if part.get("prepend_scheme") in schemes:
+            part["prepend_scheme"] = "never"
+    if place is Place.INSIDE_TEXT:
+        kept = [part for part in _parts(state.get("normalizer")) if part["type"] != "Prepend"]
+        state["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
     copy = Tokenizer.from_str(json.dumps(state))
     copy.encode_special_tokens = True
     copy.no_truncation()
@@ -227,12 +247,9 @@ def _without_control(tokenizer: Any, control: Iterable[str], *, at_start: bool) 
     return copy
 
 
-def _never_prepend(state: Any) -> None:
-    if isinstance(state, dict):
-        if state.get("prepend_scheme") == "first":
-            state["prepend_scheme"] = "never"
-        for key in ("pre_tokenizer", "normalizer", "pretokenizers", "normalizers"):
-            _never_prepend(state.get(key))
-    elif isinstance(state, list):
-        for item in state:
-            _never_prepend(item)
+def _parts(stage: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer, without the sequences around them."""
+    if stage is None:
+        return []
+    inner = stage.get("normalizers", stage.get("pretokenizers"))
+    return [stage] if inner is None else [part for step in inner for part in _parts(step)]
