@@ -26,9 +26,15 @@ F_FULLFSYNC = 51  # <sys/fcntl.h> on macOS; there, fsync alone leaves the data i
 
 
 def make_folder(path: Path) -> Path:
-    """Creates the folder and its parents. Raises MlxDistillError where that is not permitted."""
-    with os_errors(path):
-        path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    """Creates the folder and those of its parents that are missing, all private.
+
+    Raises MlxDistillError where that is not permitted.
+    """
+    if not path.is_dir():
+        if path.parent != path:
+            make_folder(path.parent)
+        with os_errors(path):
+            path.mkdir(mode=FOLDER_MODE, exist_ok=True)
     return path
 
 

@@ -14,8 +14,9 @@ from mlxdistill.rundir.files import atomic_file, make_folder, read_json, read_js
 
 
 def test_files_and_folders_are_private(tmp_path: Path) -> None:
-    write_json(tmp_path / "new" / "file.json", {"a": 1})
-    assert stat.S_IMODE((tmp_path / "new" / "file.json").stat().st_mode) == 0o600
+    write_json(tmp_path / "new" / "newer" / "file.json", {"a": 1})
+    assert stat.S_IMODE((tmp_path / "new" / "newer" / "file.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "new" / "newer").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
