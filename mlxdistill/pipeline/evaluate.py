@@ -73,4 +73,4 @@ def _student(context: Context, sets: Mapping[str, Sequence[Row]], *, trained: bo
     return SystemAnswers(answers, student.rows_per_second, student.peak_memory_bytes)
 
 
-STAGE = Stage("eval", lambda run: (run.adapters / "adapters.safetensors", run.labels), _inputs, _work)
+STAGE = Stage("eval", _inputs, _work)

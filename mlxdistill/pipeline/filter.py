@@ -8,6 +8,7 @@ from typing import Any
 
 from mlxdistill.filters.candidate import Candidate
 from mlxdistill.filters.funnel import dropped_rows, filters_of, funnel, run_filters
+from mlxdistill.filters.held_out import HeldOut
 from mlxdistill.pipeline.answers import teacher_answers
 from mlxdistill.pipeline.stage import Context, Result, Stage
 from mlxdistill.store import LabelStore
@@ -23,7 +24,7 @@ def _work(context: Context) -> Result:
     with LabelStore(context.run.labels) as store:
         answers = teacher_answers(context, store, rows)
         candidates = [Candidate(row, answers.get(row.id)) for row in rows]
-        decisions = run_filters(filters_of(context.config.filter), candidates)
+        decisions = run_filters([_held_out(context), *filters_of(context.config.filter)], candidates)
         store.replace_decisions(decisions)
     steps = funnel(decisions)
     kept = len(rows) - len(dropped_rows(decisions))
@@ -34,4 +35,10 @@ def _work(context: Context) -> Result:
     )
 
 
-STAGE = Stage("filter", lambda run: (run.pool, run.labels), _inputs, _work)
+def _held_out(context: Context) -> HeldOut:
+    rows = [row for path in context.run.test_sets.values() if path.exists() for row in read_rows(path)]
+    groups = frozenset(row.meta["group"] for row in rows if row.meta.get("group") is not None)
+    return HeldOut(frozenset(row.id for row in rows), groups)
+
+
+STAGE = Stage("filter", _inputs, _work, keeps=lambda run: (run.labels,))

@@ -7,26 +7,30 @@ from dataclasses import asdict
 from typing import Any
 
 from mlxdistill.data.ingest import IngestSummary, ingest, splits_fingerprint
-from mlxdistill.errors import UsageError
+from mlxdistill.errors import DataError, UsageError
 from mlxdistill.pipeline.stage import Context, Result, Stage
+
+FROZEN = "splits"
 
 
 def _inputs(context: Context) -> Mapping[str, Any]:
-    inputs = {"splits": splits_fingerprint(context.config.data, context.task), "strict": context.options.strict}
-    before = context.inputs_of("ingest").get("splits")
-    if before == inputs["splits"]:
-        return context.inputs_of("ingest")  # whether the rows were read strictly does not change them
-    if before is not None and not context.options.new_splits:
+    splits = splits_fingerprint(context.config.data, context.task)
+    frozen = context.manifest.frozen.get(FROZEN)
+    if frozen is not None and frozen != splits and not context.options.new_splits:
         raise UsageError(
             "the rows or the settings of the splits have changed, and the test sets of this run are frozen",
             where=str(context.run.path),
             hint="--new-splits draws them anew (numbers before and after cannot be compared); or use another --run-dir",
         )
-    return inputs
+    figures = context.manifest.figures("ingest")
+    if context.options.strict and frozen == splits and figures.get("bad_lines"):
+        raise DataError(figures["first_bad_lines"][0], hint="mend the line, or leave out --strict")
+    return {"splits": splits, "seed": context.config.data.seed}
 
 
 def _work(context: Context) -> Result:
     summary = ingest(context.config.data, context.task, context.run, context.reporter, strict=context.options.strict)
+    context.manifest.freeze(FROZEN, splits_fingerprint(context.config.data, context.task))
     rows = context.run.pool.parent
     outputs = [rows / f"{name}.jsonl" for name in summary.sets]
     figures = {"rows_in": summary.rows_read, "rows_out": summary.sets["pool"].n, **asdict(summary)}
@@ -38,4 +42,4 @@ def _line(summary: IngestSummary) -> str:
     return f"{summary.rows_read:,} rows read: {sets}"
 
 
-STAGE = Stage("ingest", lambda run: (), _inputs, _work)
+STAGE = Stage("ingest", _inputs, _work, frozen=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 from mlxdistill.data.splits import draw_balanced
 from mlxdistill.pipeline.stage import Context, Result, Stage, prompt_template
-from mlxdistill.rundir.files import file_sha256
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import content_hash, read_rows, write_rows
@@ -46,7 +45,7 @@ def _work(context: Context) -> Result:
         summary = label_rows(labeller, names, rows, store, context.reporter)
         number = store.labeller(labeller.fingerprint, labeller.prompt_fingerprint, names)
         answers = answers_of(store, number, {row.id: content_hash(row.text) for row in rows})
-    outputs = [] if run.test_balanced.exists() else _draw_test_balanced(context, answers)
+    outputs = _test_balanced(context, answers)
     seconds = sum(answer.seconds for answer in answers.values())
     figures = {
         "rows_in": summary.rows,
@@ -57,7 +56,7 @@ def _work(context: Context) -> Result:
         "missing": summary.missing,
         "labeller": number,
         "rows_per_second": len(answers) / seconds if seconds else None,
-        "peak_memory_bytes": labeller.peak_memory_bytes or context.manifest.figures("label").get("peak_memory_bytes"),
+        **_measured(context, labeller),
     }
     parts = [f"{summary.new:,} rows labelled"]
     parts += [f"{summary.from_store:,} from the store"] if summary.from_store else []
@@ -67,23 +66,33 @@ def _work(context: Context) -> Result:
     return Result(outputs, figures, ", ".join(parts))
 
 
-def _draw_test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path]:
-    """Draws the balanced test set by the teacher's answers and takes it out of the pool; returns its file."""
-    wanted = context.config.data.test.balanced
-    if not isinstance(wanted, int):
+def _measured(context: Context, labeller: LlamaLabeller | RecordedLabeller) -> dict[str, Any]:
+    """Peak memory and tuned settings; where every answer came from the store, those of the run that gave them."""
+    if labeller.peak_memory_bytes:
+        return {"teacher": labeller.fingerprint, "peak_memory_bytes": labeller.peak_memory_bytes}
+    before = context.manifest.figures("label")
+    known = before.get("peak_memory_bytes") if before.get("teacher") == labeller.fingerprint else None
+    return {"teacher": labeller.fingerprint, "peak_memory_bytes": known}
+
+
+def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path]:
+    """Where there is no gold to draw it by, test_balanced, drawn by the teacher's answers once and for all.
+
+    Its rows stay in the pool's file; the filters hold them out of training.
+    """
+    run, wanted = context.run, context.config.data.test.balanced
+    if not isinstance(wanted, int) or context.manifest.figures("ingest")["has_gold"]:
         return []
-    run = context.run
-    pool = read_rows(run.pool)
-    labels = {row.id: label for row in pool if row.id in answers and (label := answers[row.id].label) is not None}
-    drawn = draw_balanced(pool, labels, wanted, context.config.data.seed, context.task.names)
-    write_rows(run.test_balanced, list(drawn.test_balanced))
-    write_rows(run.pool, list(drawn.pool))
-    context.manifest.stages["ingest"]["outputs"]["rows/pool.jsonl"] = file_sha256(run.pool)
-    for note in drawn.notes:
-        context.reporter.note(note)
-    count = len(drawn.test_balanced)
-    context.reporter.note(f"test_balanced: {count:,} rows drawn by the teacher's answers, since there is no gold")
+    if not run.test_balanced.exists():
+        pool = read_rows(run.pool)
+        labels = {row.id: label for row in pool if row.id in answers and (label := answers[row.id].label) is not None}
+        drawn = draw_balanced(pool, labels, wanted, context.config.data.seed, context.task.names)
+        write_rows(run.test_balanced, list(drawn.test_balanced))
+        for note in drawn.notes:
+            context.reporter.note(note)
+        count = len(drawn.test_balanced)
+        context.reporter.note(f"test_balanced: {count:,} rows drawn by the teacher's answers, since there is no gold")
     return [run.test_balanced]
 
 
-STAGE = Stage("label", lambda run: (run.pool, run.valid), _inputs, _work)
+STAGE = Stage("label", _inputs, _work, keeps=lambda run: (run.labels,), frozen=True)

@@ -59,7 +59,8 @@ def _mistakes(context: Context, predictions: Sequence[Mapping[str, Any]]) -> lis
     teacher = {(line["set"], line["id"]): line["prediction"] for line in predictions if line["system"] == "teacher"}
     texts = {}
     if config.show_text:
-        texts = {(name, row.id): row.text for name, path in context.run.test_sets.items() for row in read_rows(path)}
+        there = {name: path for name, path in context.run.test_sets.items() if path.exists()}
+        texts = {(name, row.id): row.text for name, path in there.items() for row in read_rows(path)}
     mistakes = []
     for line in predictions:
         key = (line["set"], line["id"])
@@ -75,4 +76,4 @@ def _mistakes(context: Context, predictions: Sequence[Mapping[str, Any]]) -> lis
     return mistakes[: config.mistakes]
 
 
-STAGE = Stage("report", lambda run: (run.metrics, run.predictions), _inputs, _work)
+STAGE = Stage("report", _inputs, _work)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlxdistill.config.load import LoadedConfig
-from mlxdistill.errors import MlxDistillError
+from mlxdistill.errors import MlxDistillError, UsageError
 from mlxdistill.pipeline.stage import Context, Options, Reporter, Stage, task_of
 from mlxdistill.rundir.files import write_text
 from mlxdistill.rundir.layout import RunDir
@@ -24,34 +25,56 @@ class Ran:
     skipped: list[str] = field(default_factory=list)
 
 
-def run_stages(loaded: LoadedConfig, run: RunDir, stages: Sequence[Stage], reporter: Reporter, options: Options) -> Ran:
-    """Runs the stages in order, in a run folder held by this process alone.
+def run_stages(
+    loaded: LoadedConfig,
+    run: RunDir,
+    names: Collection[str],
+    stages: Sequence[Stage],
+    reporter: Reporter,
+    options: Options,
+) -> Ran:
+    """Runs those of the stages that are named, in order, in a run folder held by this process alone.
 
-    Raises MlxDistillError where an earlier stage's files are missing, and whatever a stage raises.
+    Raises MlxDistillError where a stage before the first of them has not finished, UsageError where frozen rows would
+    change, and whatever a stage raises.
     """
     with locked(run):
-        manifest = Manifest(run)
-        context = Context(loaded.config, task_of(loaded.config), run, options, reporter, manifest)
-        _save_config(context)
+        context = Context(loaded.config, task_of(loaded.config), run, options, reporter, Manifest(run))
         ran = Ran(run)
         for stage in stages:
-            if _run_stage(stage, context):
-                ran.done.append(stage.name)
-            else:
-                ran.skipped.append(stage.name)
+            if stage.name in names:
+                if not ran.done and not ran.skipped:
+                    _save_config(context)
+                (ran.done if _run_stage(stage, context) else ran.skipped).append(stage.name)
+            elif not ran.done and not ran.skipped:
+                _check_finished(stage, context)
         return ran
 
 
+def _check_finished(stage: Stage, context: Context) -> None:
+    if not _is_current(stage, context, stage.inputs(context)):
+        raise MlxDistillError(
+            f"{stage.name} comes first: it has not finished, or what it depends on has changed",
+            where=str(context.run.path),
+            hint=f"mlxdistill {stage.name} CONFIG, or `mlxdistill run CONFIG` for all stages",
+        )
+
+
+def _is_current(stage: Stage, context: Context, inputs: Mapping[str, Any]) -> bool:
+    kept = all(path.exists() for path in stage.keeps(context.run))
+    return kept and context.manifest.is_current(stage.name, inputs)
+
+
 def _run_stage(stage: Stage, context: Context) -> bool:
-    for path in stage.needs(context.run):
-        if not path.exists():
-            raise MlxDistillError(
-                f"{stage.name} needs a file that is not there yet",
-                where=str(path),
-                hint="run the stages before it, or `mlxdistill run CONFIG` for all of them",
-            )
     inputs = stage.inputs(context)
-    if context.manifest.is_current(stage.name, inputs):
+    altered = context.manifest.altered_outputs(stage.name)
+    if stage.frozen and altered and not context.options.new_splits:
+        raise UsageError(
+            "the file was changed after it was frozen",
+            where=str(context.run.path / altered[0]),
+            hint="put it back; or draw the rows anew with --new-splits (numbers before and after cannot be compared)",
+        )
+    if _is_current(stage, context, inputs):
         context.reporter.skip(stage.name)
         return False
     context.reporter.begin(stage.name)

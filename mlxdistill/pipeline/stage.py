@@ -64,15 +64,17 @@ class Stage:
     """A stage.
 
     Attributes:
-        needs: files of earlier stages that must be there.
         inputs: everything the result depends on; the stage is skipped while it stays the same.
         work: does it.
+        keeps: files that hold the result besides the outputs, and change without a new run of the stage.
+        frozen: the outputs are test rows: once written, they are never replaced by others.
     """
 
     name: str
-    needs: Callable[[RunDir], Sequence[Path]]
     inputs: Callable[[Context], Mapping[str, Any]]
     work: Callable[[Context], Result]
+    keeps: Callable[[RunDir], Sequence[Path]] = lambda run: ()
+    frozen: bool = False
 
 
 def task_of(config: Config) -> ClassificationTask:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlxdistill.config.models import Config
+from mlxdistill.errors import DataError
 from mlxdistill.filters.funnel import dropped_rows
 from mlxdistill.pipeline.answers import teacher_answers
 from mlxdistill.pipeline.stage import Context, Result, Stage, prompt_template, task_of
 from mlxdistill.platform.models import model_fingerprint
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.log import log_event
+from mlxdistill.rundir.manifest import Manifest
 from mlxdistill.store import LabelStore
 from mlxdistill.student.dataset import write_training_files
 from mlxdistill.student.predictor import StudentPredictor
@@ -45,22 +47,43 @@ def open_student(config: Config, run: RunDir, progress: Progress, *, trained: bo
     return StudentPredictor(request, progress)
 
 
-def _inputs(context: Context) -> Mapping[str, Any]:
-    config = context.config
+def _student_inputs(config: Config) -> dict[str, Any]:
+    """What must be the same in training and in prediction."""
     return {
-        "labels": context.inputs_of("label"),
-        "filter": context.inputs_of("filter"),
-        "student": config.student.model_dump(mode="json"),
+        "student": config.student.model_dump(mode="json", exclude={"prompt"}),
         "model": model_fingerprint(config.student.model),
         "prompt": student_prompt(config).fingerprint,
-        "train": config.train.model_dump(mode="json"),
+        "verbalizers": [list(label) for label in labels_of(config)],
     }
 
 
+def _inputs(context: Context) -> Mapping[str, Any]:
+    return {
+        "labels": context.inputs_of("label"),
+        "filter": context.inputs_of("filter"),
+        **_student_inputs(context.config),
+        "train": context.config.train.model_dump(mode="json"),
+    }
+
+
+def check_finished(config: Config, run: RunDir) -> None:
+    """Raises DataError where the run has no finished student, or one that was trained with other settings."""
+    record = Manifest(run).stages.get("train", {})
+    if not record.get("finished") or not (run.adapters / "adapters.safetensors").exists():
+        raise DataError("this run has no finished student", where=str(run.path), hint="mlxdistill run CONFIG")
+    if any(record["inputs"].get(name) != value for name, value in _student_inputs(config).items()):
+        raise DataError(
+            "the configuration has changed since this student was trained",
+            where=str(run.config),
+            hint="mlxdistill run CONFIG trains it anew",
+        )
+
+
 def training_rows(context: Context, store: LabelStore) -> list[Row]:
-    """The rows of the pool whose labels may teach."""
-    dropped = dropped_rows(list(store.decisions()))
-    return [row for row in read_rows(context.run.pool) if row.id not in dropped]
+    """The rows of the pool that every filter let through."""
+    decisions = list(store.decisions())
+    kept = {decision.row_id for decision in decisions} - dropped_rows(decisions)
+    return [row for row in read_rows(context.run.pool) if row.id in kept]
 
 
 def _work(context: Context) -> Result:
@@ -100,4 +123,4 @@ def _work(context: Context) -> Result:
     return Result(outputs, figures, line + (", stopped early" if result.stopped_early else ""))
 
 
-STAGE = Stage("train", lambda run: (run.pool, run.valid, run.labels), _inputs, _work)
+STAGE = Stage("train", _inputs, _work)

@@ -7,7 +7,6 @@ finished, and its outputs are still the bytes it wrote, running it again could c
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -58,6 +57,7 @@ class Manifest:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self.stages: dict[str, dict[str, Any]] = {}
+        self.frozen: dict[str, str] = {}
         if run.manifest.exists():
             content = read_json(run.manifest)
             if not isinstance(content, dict) or content.get("schema") != SCHEMA:
@@ -66,7 +66,23 @@ class Manifest:
                     where=str(run.manifest),
                     hint="it was written by another version; start a new folder with --run-dir",
                 )
-            self.stages = content["stages"]
+            self.stages, self.frozen = content["stages"], content["frozen"]
+
+    def freeze(self, name: str, fingerprint: str) -> None:
+        """Records what must not change any more, and what it was made from."""
+        self.frozen[name] = fingerprint
+        self._write()
+
+    def altered_outputs(self, stage: str) -> list[str]:
+        """Outputs of a finished stage that are there with other bytes than it wrote."""
+        record = self.stages.get(stage)
+        if record is None or record["finished"] is None:
+            return []
+        return [
+            name
+            for name, digest in record["outputs"].items()
+            if (self._run.path / name).is_file() and file_sha256(self._run.path / name) != digest
+        ]
 
     def is_current(self, stage: str, inputs: Mapping[str, Any]) -> bool:
         """Whether the stage finished with these inputs and its outputs are untouched."""
@@ -78,14 +94,9 @@ class Manifest:
             for name, digest in record["outputs"].items()
         )
 
-    def changed_inputs(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
-        """The names of the inputs that differ from those the stage last ran with."""
-        before = self.stages.get(stage, {}).get("inputs", {})
-        now = _plain(inputs)
-        return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-
     def start(self, stage: str, inputs: Mapping[str, Any]) -> _Clock:
-        record = StageRecord(_plain(inputs), started=_now())
+        """Begins a stage's record. The figures of its last run stay until `finish` replaces them."""
+        record = StageRecord(_plain(inputs), started=_now(), figures=self.figures(stage))
         self.stages[stage] = _as_dict(record)
         self._write()
         return _Clock(record, time.monotonic())
@@ -99,18 +110,12 @@ class Manifest:
         self.stages[stage] = _as_dict(record)
         self._write()
 
-    def forget(self, stages: Sequence[str]) -> None:
-        """Drops the records of stages whose results no longer stand."""
-        for stage in stages:
-            self.stages.pop(stage, None)
-        self._write()
-
     def figures(self, stage: str) -> dict[str, Any]:
         figures: dict[str, Any] = self.stages.get(stage, {}).get("figures", {})
         return figures
 
     def _write(self) -> None:
-        write_json(self._run.manifest, {"schema": SCHEMA, "stages": self.stages})
+        write_json(self._run.manifest, {"schema": SCHEMA, "frozen": self.frozen, "stages": self.stages})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +133,6 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "missing"
     return versions
-
-
-def digest(value: Any) -> str:
-    """A short hash of any JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def _plain(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,10 +28,10 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     install_guard()
+    load_blas()
     connection = Connection(descriptor)
     start: Start = connection.recv()
     channel = Channel(connection)
-    load_blas()
     try:
         module, _, function = start.entry.partition(":")
         answer = getattr(importlib.import_module(module), function)(start.request, channel)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -47,6 +48,8 @@ from mlxdistill.workers.channel import (
 POLL_SECONDS = 0.2
 CLOSE_SECONDS = 20.0
 LAST_WORDS_LINES = 12
+# What Metal, llama.cpp and the C++ library say when they give up; each before an abort.
+OUT_OF_MEMORY_MARKS = ("insufficient memory", "outofmemory", "out of memory", "failed to allocate", "bad_alloc")
 
 
 class _Signals:
@@ -104,28 +107,37 @@ class Worker:
         self._stack.enter_context(stop_signals())
         self._last_words = self._stack.enter_context(tempfile.TemporaryFile())
         ours, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mlxdistill.workers.child", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._last_words,
-            stderr=self._last_words,
-            env={**os.environ, **offline_environment(), "PYTHONPATH": _python_path(), **self._environment},
-            start_new_session=True,  # the terminal's Ctrl-C reaches the parent alone
-        )
-        theirs.close()
+        try:
+            self._process = self._spawn(theirs)
+        except BaseException:
+            ours.close()
+            self._stack.close()
+            raise
+        finally:
+            theirs.close()
         self._connection = Connection(ours.detach())
         self._stop_sent = False
         try:
             self._send(self._start)
             for _ in self._until(Ready):
                 raise AssertionError("a child answers nothing before it is ready")
-        except BaseException:
-            self.__exit__()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "mlxdistill.workers.child", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._last_words,
+            stderr=self._last_words,
+            env={**os.environ, **offline_environment(), **_python_path(), **self._environment},
+            start_new_session=True,  # the terminal's Ctrl-C reaches the parent alone
+        )
+
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._connection.send(CLOSE)
         deadline = time.monotonic() + CLOSE_SECONDS
@@ -138,7 +150,11 @@ class Worker:
         self._process.kill()
         self._process.wait()
         self._connection.close()
+        asked_to_stop = _Signals.count > 0
         self._stack.close()
+        if asked_to_stop and kind is None:
+            # The child was done before it heard: what follows must not run all the same.
+            raise Interrupted("stopped", hint="the same command goes on from here")
 
     def ask(self, question: object) -> Iterator[Any]:
         """Yields what the child sends for this question; going on to the next acknowledges the one before.
@@ -206,14 +222,22 @@ class Worker:
             how = signal.Signals(-code).name
         self._last_words.seek(0)
         words = self._last_words.read().decode("utf-8", "replace").strip().splitlines()[-LAST_WORDS_LINES:]
-        hint = "out of memory? close other programs or use a smaller model or batch" if how == "SIGKILL" else None
-        raise WorkerError(
-            f"the {self.name}'s process ended ({how})" + "".join(f"\n  {line}" for line in words),
-            hint=(hint + "; " if hint else "") + "the same command goes on from the last saved state",
-        )
+        hint = "the same command goes on from the last saved state"
+        if how == "SIGKILL" or any(mark in word.lower() for word in words for mark in OUT_OF_MEMORY_MARKS):
+            hint = f"out of memory: close other programs, or use a smaller model or train.batch_size; {hint}"
+        last = f": {words[-1].strip()}" if words else ""
+        error = WorkerError(f"the {self.name}'s process ended ({how}){last}", hint=hint)
+        for word in words[:-1]:
+            error.add_note(word)
+        raise error
 
 
-def _python_path() -> str:
-    """The child imports this very package, wherever it was imported from."""
-    here = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+def _python_path() -> dict[str, str]:
+    """The child imports this very package, wherever it was imported from.
+
+    An installed package is found without help, and its folder must not come before the standard library's.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    if root in (*site.getsitepackages(), site.getusersitepackages()):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}

@@ -227,3 +227,61 @@ def test_the_training_files_are_read_by_mlx_lm(finished: Path) -> None:
     assert len(valid) == 20
     tokens, _ = train.process(train[0])
     assert len(tokens) > 10
+
+
+def test_a_stage_alone_wants_those_before_it_finished(finished: Path, cli, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    config = finished.parent / "config.yaml"
+    result = cli("train", config, "--run-dir", tmp_path / "run", "--set", "filter.min_confidence=0.9")
+    assert result.returncode == 1
+    assert "filter comes first" in result.stderr
+
+
+def test_predict_refuses_a_configuration_that_is_not_the_students(finished: Path, cli, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    saved = tmp_path / "run/config.yaml"
+    saved.write_text(saved.read_text("utf-8").replace("a message to the bank", "a letter"), "utf-8")
+    result = cli("predict", tmp_path / "run", "-", stdin='{"text": "hello"}\n')
+    assert result.returncode == 1
+    assert "changed since this student was trained" in result.stderr
+
+
+def test_an_edited_test_set_is_refused_and_left_alone(finished: Path, cli, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    frozen = tmp_path / "run/rows/test_balanced.jsonl"
+    edited = frozen.read_text("utf-8").replace('"report"', '"other"')
+    frozen.write_text(edited, "utf-8")
+    result = cli("run", finished.parent / "config.yaml", "--run-dir", tmp_path / "run")
+    assert result.returncode == 2
+    assert "test_balanced.jsonl: the file was changed after it was frozen" in result.stderr
+    assert frozen.read_text("utf-8") == edited
+
+
+def test_a_lost_label_store_is_filled_again(finished: Path, cli, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    for file in (tmp_path / "run").glob("labels.sqlite*"):
+        file.unlink()
+    result = cli("run", finished.parent / "config.yaml", "--run-dir", tmp_path / "run", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["done"][:2] == ["label", "filter"]
+
+
+def test_strict_after_a_loose_run_still_stops(cli, tmp_path: Path) -> None:
+    from tests_pipeline import write_task
+
+    config = write_task(tmp_path)
+    with (tmp_path / "rows.jsonl").open("a") as rows:
+        rows.write("broken\n")
+    assert cli("ingest", config).returncode == 0
+    strict = cli("ingest", config, "--strict")
+    assert strict.returncode == 1
+    assert "rows.jsonl:241" in strict.stderr
+
+
+def test_a_failed_ingest_freezes_nothing(cli, tmp_path: Path) -> None:
+    from tests_pipeline import CONFIG, write_task
+
+    config = write_task(tmp_path, CONFIG.replace("text: text", "text: txt"))
+    assert cli("ingest", config).returncode == 1
+    config.write_text(CONFIG, "utf-8")
+    assert cli("ingest", config).returncode == 0

@@ -32,11 +32,10 @@ def test_unchanged_inputs_and_outputs_are_current(tmp_path: Path) -> None:
     assert Manifest(run).figures("train")["rows_out"] == 3
 
 
-def test_changed_inputs_are_named(tmp_path: Path) -> None:
+def test_changed_inputs_are_not_current(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     finished(run, {"rows": "abc", "seed": 0})
     assert not Manifest(run).is_current("train", {"rows": "abc", "seed": 1})
-    assert Manifest(run).changed_inputs("train", {"rows": "abc", "seed": 1}) == ["seed"]
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("other")])
@@ -44,6 +43,24 @@ def test_a_missing_or_edited_output_is_not_current(tmp_path: Path, damage) -> No
     run = RunDir(tmp_path)
     damage(finished(run, {}))
     assert not Manifest(run).is_current("train", {})
+
+
+def test_an_edited_output_is_named_and_a_missing_one_is_not(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    output = finished(run, {})
+    assert Manifest(run).altered_outputs("train") == []
+    output.write_text("edited")
+    assert Manifest(run).altered_outputs("train") == ["output.txt"]
+    output.unlink()
+    assert Manifest(run).altered_outputs("train") == []
+
+
+def test_what_is_frozen_stays_known_while_a_stage_runs_again(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    manifest = Manifest(run)
+    manifest.freeze("splits", "abc")
+    manifest.start("ingest", {})
+    assert Manifest(run).frozen == {"splits": "abc"}
 
 
 def test_a_stage_that_did_not_finish_is_not_current(tmp_path: Path) -> None:
@@ -54,7 +71,7 @@ def test_a_stage_that_did_not_finish_is_not_current(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_schema_is_refused(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    run.manifest.write_text(json.dumps({"schema": 99, "stages": {}}))
+    run.manifest.write_text(json.dumps({"schema": 99, "frozen": {}, "stages": {}}))
     with pytest.raises(DataError, match="not of schema"):
         Manifest(run)
 
