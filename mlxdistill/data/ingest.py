@@ -108,7 +108,8 @@ def ingest(
 def splits_fingerprint(config: DataConfig, task: ClassificationTask) -> str:
     """Changes whenever the frozen sets would: with the content of the files, the data settings and the labels.
 
-    Where the files lie does not count. Raises DataError where one cannot be read.
+    Verbalizers count only where gold may be written with them: there is a gold column, and `data.gold_values` does not
+    name every label. Where the files lie does not count. Raises DataError where one cannot be read.
     """
     paths = {"source": Path(config.source), **given_paths(config)}
     contents = {name: [file_sha256(file) for file in source_files(path)] for name, path in paths.items()}
@@ -119,7 +120,9 @@ def splits_fingerprint(config: DataConfig, task: ClassificationTask) -> str:
     for name in ("indist", "balanced"):
         if f"test_{name}" in contents:
             settings["test"].pop(name)
-    labels = [[label.name, label.verbalizer] for label in task.labels]
+    labels: list[Sequence[str]] = [task.names]
+    if config.fields.gold and set(config.gold_values.values()) != set(task.names):
+        labels.append(task.verbalizers)
     return content_hash(canonical_json({"files": contents, "data": settings, "labels": labels}))
 
 

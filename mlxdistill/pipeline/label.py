@@ -68,11 +68,13 @@ def _work(context: Context) -> Result:
 
 def _measured(context: Context, labeller: LlamaLabeller | RecordedLabeller) -> dict[str, Any]:
     """Peak memory and tuned settings; where every answer came from the store, those of the run that gave them."""
-    if labeller.peak_memory_bytes:
-        return {"teacher": labeller.fingerprint, "peak_memory_bytes": labeller.peak_memory_bytes}
-    before = context.manifest.figures("label")
-    known = before.get("peak_memory_bytes") if before.get("teacher") == labeller.fingerprint else None
-    return {"teacher": labeller.fingerprint, "peak_memory_bytes": known}
+    if labeller.settings is not None:
+        measured = {"peak_memory_bytes": labeller.peak_memory_bytes, "settings": labeller.settings}
+    else:
+        before = context.manifest.figures("label")
+        known = before if before.get("teacher") == labeller.fingerprint else {}
+        measured = {name: known.get(name) for name in ("peak_memory_bytes", "settings")}
+    return {"teacher": labeller.fingerprint, **measured}
 
 
 def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path]:

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlxdistill.platform.blas import load_blas
 from mlxdistill.platform.memory import machine_memory_bytes
@@ -22,7 +23,8 @@ class DeviceFacts:
 
     Attributes:
         working_set_bytes: what Metal recommends to use at most; None without Metal.
-        gemm_gflops: float32 matrix multiplication through MLX, best of several, in 1e9 operations a second.
+        gemm_gflops: float32 matrix multiplication on the processor, through MLX and its BLAS, best of several, in 1e9
+            operations a second; `gemm_gflops_metal` is that of the graphics processor, None without Metal.
     """
 
     system: str
@@ -34,6 +36,7 @@ class DeviceFacts:
     metal: bool
     blas: str
     gemm_gflops: float
+    gemm_gflops_metal: float | None
     disk_free_bytes: int
 
 
@@ -53,7 +56,8 @@ def device_facts(folder: Path) -> DeviceFacts:
         working_set_bytes=working_set,
         metal=metal,
         blas=blas,
-        gemm_gflops=_gemm_gflops(),
+        gemm_gflops=_gemm_gflops(mx.cpu),
+        gemm_gflops_metal=_gemm_gflops(mx.gpu) if metal else None,
         disk_free_bytes=shutil.disk_usage(folder).free,
     )
 
@@ -78,14 +82,15 @@ def _chip() -> str:
     return platform.machine()
 
 
-def _gemm_gflops() -> float:
+def _gemm_gflops(device: Any) -> float:
     import mlx.core as mx
 
-    a, b = (mx.random.normal((GEMM_SIZE, GEMM_SIZE)) for _ in range(2))
-    mx.eval(a, b)
     fastest = float("inf")
-    for _ in range(GEMM_REPEATS):
-        start = time.perf_counter()
-        mx.eval(a @ b)
-        fastest = min(fastest, time.perf_counter() - start)
+    with mx.stream(device):
+        a, b = (mx.random.normal((GEMM_SIZE, GEMM_SIZE)) for _ in range(2))
+        mx.eval(a, b)
+        for _ in range(GEMM_REPEATS):
+            start = time.perf_counter()
+            mx.eval(a @ b)
+            fastest = min(fastest, time.perf_counter() - start)
     return 2 * GEMM_SIZE**3 / fastest / 1e9

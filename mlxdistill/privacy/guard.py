@@ -1,8 +1,9 @@
 """A guard against the network, in every process.
 
 The environment switches ask the libraries to stay offline; the audit hook makes it a rule for anything that goes
-through Python's sockets, whatever library opens them. Unix sockets and loopback pass. Native code that opens sockets
-of its own is beyond Python's reach: the proof for that is a run in a network namespace (`unshare -rn mlxdistill demo`).
+through Python's sockets, whatever library opens them. Loopback and sockets that are not of the internet pass. Native
+code that opens sockets of its own is beyond Python's reach: the proof for that is a run in a network namespace
+(`unshare -rn mlxdistill demo`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from mlxdistill.errors import NetworkBlockedError
 
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 _installed = False
 
 
@@ -40,9 +42,13 @@ def install_guard() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in ("socket.connect", "socket.sendto"):
-        connection, address = arguments
-        if connection.family != socket.AF_UNIX and not _is_local(address[0]):
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        connection, address = arguments  # sendmsg on a connected socket has no address
+        if connection.family in _INTERNET and address is not None and not _is_local(address[0]):
+            _block(f"{address[0]}:{address[1]}")
+    elif event == "socket.getnameinfo":
+        address = arguments[0]
+        if not _is_local(address[0]):
             _block(f"{address[0]}:{address[1]}")
     elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
         host = arguments[0]

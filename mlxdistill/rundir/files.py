@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,21 @@ from mlxdistill.errors import DataError, MlxDistillError
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
+_FREE_SPACE = "free some disk space and run the same command again; nothing finished so far is lost"
+_PERMISSIONS = "check the permissions, or choose another place"
+_FILE_IN_THE_WAY = "a file stands where a folder should be; move it away, or choose another place"
+_MENDS = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EIO: "the disk may be failing; choose another place",
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EROFS: "choose a folder on a writable disk",
+    errno.EEXIST: _FILE_IN_THE_WAY,
+    errno.ENOTDIR: _FILE_IN_THE_WAY,
+    errno.EISDIR: "a folder stands where a file should be; move it away, or choose another place",
+}
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 F_FULLFSYNC = 51  # <sys/fcntl.h> on macOS; there, fsync alone leaves the data in the drive's cache
 
 
@@ -30,33 +45,24 @@ def make_folder(path: Path) -> Path:
 
     Raises MlxDistillError where that is not permitted.
     """
-    if not path.is_dir():
-        if path.parent != path:
-            make_folder(path.parent)
-        with os_errors(path):
+    with os_errors(path):
+        if not path.is_dir():
+            if path.parent != path:
+                make_folder(path.parent)
             path.mkdir(mode=FOLDER_MODE, exist_ok=True)
     return path
 
 
 @contextlib.contextmanager
-def os_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusals about `path` into errors a user can act on."""
+def os_errors(path: Path, numbers: Collection[int] = tuple(_MENDS)) -> Iterator[None]:
+    """Turns the operating system's refusals about `path` into errors a user can act on. `numbers`: which (errno)."""
     try:
         yield
     except OSError as error:
-        hints = {
-            errno.ENOSPC: "free some disk space and run the same command again; nothing finished so far is lost",
-            errno.EDQUOT: "free some disk space and run the same command again; nothing finished so far is lost",
-            errno.EACCES: "check the permissions of the folder, or choose another with --run-dir",
-            errno.EPERM: "check the permissions of the folder, or choose another with --run-dir",
-            errno.EROFS: "choose a folder on a writable disk with --run-dir",
-            errno.EEXIST: "a file stands where a folder should be; move it away or choose another with --run-dir",
-            errno.ENOTDIR: "a file stands where a folder should be; move it away or choose another with --run-dir",
-        }
-        if error.errno not in hints:
+        if error.errno is None or error.errno not in numbers:
             raise
         reason = (error.strerror or "cannot be written").lower()
-        raise MlxDistillError(f"cannot write: {reason}", where=str(path), hint=hints[error.errno]) from error
+        raise MlxDistillError(f"cannot write: {reason}", where=str(path), hint=_MENDS[error.errno]) from error
 
 
 def sync(file: IO[Any]) -> None:
@@ -87,15 +93,17 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     with os_errors(path):
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-            with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
-                yield file
-                sync(file)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        # In the block only the disk's own complaints are about this file; others may come from what it reads.
+        with os_errors(path, _OF_THE_DISK), os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            sync(file)
+        with os_errors(path):
             os.replace(temporary, path)
             sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -138,6 +146,8 @@ def read_jsonl(path: Path) -> Iterator[Any]:
                     ) from error
     except FileNotFoundError as error:
         raise DataError("no such file", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise DataError("not UTF-8", where=str(path), hint="the file was edited or cut; make it anew") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -27,7 +27,7 @@ def read_events(run: RunDir, event: str) -> list[dict[str, Any]]:
     if not run.log.exists():
         return []
     events = []
-    for line in run.log.read_text("utf-8").splitlines():
+    for line in run.log.read_text("utf-8", "replace").split("\n"):  # splitlines() would also break inside strings
         try:
             record = json.loads(line)
         except ValueError:

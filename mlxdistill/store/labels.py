@@ -21,6 +21,17 @@ from mlxdistill.rundir.files import FILE_MODE, make_folder, os_errors
 from mlxdistill.store.migrations import MIGRATIONS, migrate
 from mlxdistill.tasks.protocols import Answer
 
+LOCK_SECONDS = 5.0
+_FREE_SPACE = "free some disk space and run the same command again; every answer committed so far is kept"
+_PERMISSIONS = "check the permissions of the file and its folder, or choose another place"
+_MENDS = {  # by what SQLite's message holds
+    "full": _FREE_SPACE,
+    "disk I/O": _FREE_SPACE,
+    "readonly": _PERMISSIONS,
+    "unable to open": _PERMISSIONS,
+    "locked": "another program has it open; close that and run the same command again",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -36,7 +47,8 @@ class Decision:
 class LabelStore:
     """The labels of one run folder. Use as a context manager.
 
-    Raises DataError where the file is not a label store or is damaged, MlxDistillError where the disk is full.
+    Raises DataError where the file is not a label store or is damaged, MlxDistillError where the disk is full,
+    the file may not be written, or another program holds it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,18 +58,22 @@ class LabelStore:
         make_folder(self.path.parent)
         with os_errors(self.path):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE))
-        self._connection = sqlite3.connect(self.path, isolation_level=None)
         with self._errors():
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            if self._connection.execute("PRAGMA user_version").fetchone()[0] > len(MIGRATIONS):
-                raise DataError(
-                    "this label store was written by a newer mlxdistill",
-                    where=str(self.path),
-                    hint="upgrade mlxdistill",
-                )
-            migrate(self._connection)
+            self._connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
         return self
+
+    def _prepare(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        if self._connection.execute("PRAGMA user_version").fetchone()[0] > len(MIGRATIONS):
+            message = "this label store was written by a newer mlxdistill"
+            raise DataError(message, where=str(self.path), hint="upgrade mlxdistill")
+        migrate(self._connection)
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
@@ -67,15 +83,10 @@ class LabelStore:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "full" in str(error) or "disk I/O" in str(error):
-                hint = "free some disk space and run the same command again; every answer committed so far is kept"
-                raise MlxDistillError(f"cannot write: {error}", where=str(self.path), hint=hint) from error
-            if "readonly" in str(error):
-                hint = "check the permissions of the folder, or choose another with --run-dir"
-                raise MlxDistillError(
-                    "cannot write: the label store is read-only", where=str(self.path), hint=hint
-                ) from error
-            raise
+            hint = next((mend for words, mend in _MENDS.items() if words in str(error)), None)
+            if hint is None:
+                raise
+            raise MlxDistillError(f"cannot use the label store: {error}", where=str(self.path), hint=hint) from error
         except sqlite3.DatabaseError as error:
             hint = "move the file away; its rows will be labelled anew"
             raise DataError(f"not a label store, or damaged ({error})", where=str(self.path), hint=hint) from error
@@ -149,7 +160,8 @@ class LabelStore:
                 yield Answer(row_id, None if label is None else labels[label], probabilities, outcome, text, seconds)
 
     def _labels(self, labeller: int) -> list[str]:
-        (text,) = self._connection.execute("SELECT labels FROM labellers WHERE id = ?", (labeller,)).fetchone()
+        with self._errors():
+            (text,) = self._connection.execute("SELECT labels FROM labellers WHERE id = ?", (labeller,)).fetchone()
         labels: list[str] = json.loads(text)
         return labels
 

@@ -4,19 +4,21 @@ A template is rendered once with marks in place of the messages, and cut at the 
 tokens; message text never may, so that a row containing `<|im_end|>` cannot close its turn. Whoever tokenises takes the
 segments as they come.
 
-Templates come with models, which come from strangers: they run in Jinja's immutable sandbox, with a cap on their size.
+Templates come with models, which come from strangers: they run in Jinja's immutable sandbox, with a cap on their size
+and on that of what they render.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlxdistill.errors import ModelError
 
 MOST_TEMPLATE_CHARACTERS = 200_000
+MOST_RENDERED_CHARACTERS = 2_000_000  # without the texts, which are put in afterwards
 CLOSED_THINKING = "<think>\n\n</think>\n\n"
 
 
@@ -44,13 +46,13 @@ def render_chat(
         special_tokens: `bos_token`, `eos_token` and others that templates name.
         generation_prompt: end with the beginning of the assistant's turn.
         close_thinking: for templates that let the model think first, end with an empty thought, so that the next token
-            is the answer's.
+            is the answer's; otherwise the template is told that thinking is wanted.
 
-    Raises ModelError where the template fails or is too large.
+    Raises ModelError where the template fails, or is or renders too much.
     """
     marks = {f"\u27e6{secrets.token_hex(12)}\u27e7": message["content"] for message in messages}
     marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
-    rendered = _render(template, marked, special_tokens, generation_prompt)
+    rendered = _render(template, marked, special_tokens, generation_prompt, enable_thinking=not close_thinking)
     if generation_prompt and close_thinking and "<think>" in template and not _thinking_is_closed(rendered):
         rendered = re.sub(r"<think>\s*$", "", rendered) + CLOSED_THINKING
     pieces = re.split("(" + "|".join(map(re.escape, marks)) + ")", rendered) if marks else [rendered]
@@ -67,7 +69,10 @@ def render_chat(
 
 
 def user_turn(template: str, *, special_tokens: Mapping[str, str], close_thinking: bool = True) -> tuple[str, str]:
-    """What the template puts before and after the content of one user message, up to the assistant's first token."""
+    """What the template puts before and after the content of one user message, up to the assistant's first token.
+
+    Raises ModelError as `render_chat`, and where the template repeats the content.
+    """
     mark = secrets.token_hex(12)
     segments = render_chat(
         template,
@@ -76,8 +81,10 @@ def user_turn(template: str, *, special_tokens: Mapping[str, str], close_thinkin
         generation_prompt=True,
         close_thinking=close_thinking,
     )
-    before, after = "".join(segment.text for segment in segments).split(mark)
-    return before, after
+    parts = "".join(segment.text for segment in segments).split(mark)
+    if len(parts) != 2:
+        raise ModelError("the model's chat template repeats a message", hint="use a model with another chat template")
+    return parts[0], parts[1]
 
 
 def _thinking_is_closed(rendered: str) -> bool:
@@ -85,7 +92,12 @@ def _thinking_is_closed(rendered: str) -> bool:
 
 
 def _render(
-    template: str, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, str], generation_prompt: bool
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    special_tokens: Mapping[str, str],
+    generation_prompt: bool,
+    *,
+    enable_thinking: bool,
 ) -> str:
     from jinja2 import TemplateError
     from jinja2.exceptions import SecurityError
@@ -107,18 +119,31 @@ def _render(
         "2025-01-01"
     )  # a date in a prompt would change every day's answers
     try:
-        return environment.from_string(template).render(
+        pieces = environment.from_string(template).generate(
             messages=messages,
             add_generation_prompt=generation_prompt,
-            enable_thinking=False,
+            enable_thinking=enable_thinking,
             tools=None,
             **special_tokens,
         )
+        return _joined(pieces)
     except SecurityError as error:
         raise ModelError(
             f"the model's chat template does something unsafe: {error}", hint="use another model"
         ) from error
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+    except Exception as error:  # a stranger's program may fail in any way
         raise ModelError(
-            f"the model's chat template fails: {error}", hint="use a model with a working chat template"
+            f"the model's chat template fails: {error or type(error).__name__}",
+            hint="use a model with a working chat template",
         ) from error
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    joined = []
+    room = MOST_RENDERED_CHARACTERS
+    for piece in pieces:
+        joined.append(piece)
+        room -= len(piece)
+        if room < 0:
+            raise ValueError(f"it renders more than {MOST_RENDERED_CHARACTERS} characters")
+    return "".join(joined)

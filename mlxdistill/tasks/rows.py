@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlxdistill.errors import DataError
 from mlxdistill.rundir.files import read_jsonl, write_jsonl
 
 
@@ -34,8 +35,12 @@ class Row:
         return {"id": self.id, "text": self.text, "fields": None, "gold": self.gold, "meta": dict(self.meta)}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Row:
-        return cls(record["id"], record["text"], record.get("gold"), record.get("meta") or {})
+    def from_json(cls, record: Any) -> Row:
+        """Raises ValueError where the record is not what `to_json` gives."""
+        match record:
+            case {"id": str(row_id), "text": str(text), "gold": None | str() as gold, "meta": dict(meta)}:
+                return cls(row_id, text, gold, meta)
+        raise ValueError("not a row")
 
 
 def normalised(text: str) -> str:
@@ -55,7 +60,16 @@ def content_id(text: str) -> str:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file that this program wrote. Raises DataError where it was edited or cut."""
-    return [Row.from_json(record) for record in read_jsonl(path)]
+    rows = []
+    for number, record in enumerate(read_jsonl(path), start=1):
+        try:
+            rows.append(Row.from_json(record))
+        except ValueError as error:
+            hint = "the file was edited or cut; make it anew"
+            raise DataError(
+                "not a row: it needs id, text, gold and meta", where=f"{path}:{number}", hint=hint
+            ) from error
+    return rows
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlxdistill.teacher.engine import Model
 from mlxdistill.teacher.scoring import LabelPrompt, Limits, Scorer
+from mlxdistill.teacher.threads import use_fastest
 from mlxdistill.workers.channel import Channel
 
 ENTRY = "mlxdistill.teacher.child:open_teacher"
@@ -16,6 +17,8 @@ ENTRY = "mlxdistill.teacher.child:open_teacher"
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
+    """What to open, and how. Where `limits.threads` is None, the fastest number is found by trying."""
+
     model: Path
     prompt: LabelPrompt
     limits: Limits
@@ -36,12 +39,13 @@ class LabelQuestion:
 
 @dataclass(frozen=True, slots=True)
 class LabelStats:
-    """What labelling took: rows answered, tokens decoded for them, rows truncated, seconds."""
+    """What labelling took: rows answered, tokens decoded for them, rows truncated, seconds; and the limits in use."""
 
     rows: int = 0
     tokens: int = 0
     truncated: int = 0
     seconds: float = 0.0
+    limits: Limits | None = None
 
     def __add__(self, other: LabelStats) -> LabelStats:
         return LabelStats(
@@ -49,6 +53,7 @@ class LabelStats:
             self.tokens + other.tokens,
             self.truncated + other.truncated,
             self.seconds + other.seconds,
+            other.limits or self.limits,
         )
 
     @property
@@ -63,11 +68,13 @@ class LabelStats:
 def open_teacher(request: TeacherRequest, channel: Channel) -> Callable[[LabelQuestion, Channel], LabelStats]:
     """Loads the model, decodes what all rows share, and returns the function that labels (see `workers/child.py`)."""
     scorer = Scorer(Model(request.model), request.prompt, request.limits).__enter__()
-    total = LabelStats()
+    if request.limits.threads is None:
+        use_fastest(scorer.engine, scorer.shared_tokens, channel)
+    total = LabelStats(limits=scorer.limits)
 
     def answer(question: LabelQuestion, channel: Channel) -> LabelStats:
         nonlocal total
-        stats = LabelStats()
+        stats = LabelStats(limits=scorer.limits)
         began = time.perf_counter()
         for wave in scorer.score(question.rows, question.done):
             seconds = time.perf_counter() - began

@@ -60,7 +60,7 @@ class EngineSettings:
         n_batch: most tokens of one llama_decode.
         n_seq: sequences, the prefix's included.
         n_outputs: most logits asked of one llama_decode; sizes llama.cpp's buffers.
-        threads: of the CPU.
+        threads: of the CPU; `Engine.use_threads` changes it.
     """
 
     n_ctx: int
@@ -177,6 +177,7 @@ class Engine:
 
         self.model = model
         self.settings = settings
+        self.threads = settings.threads
         self._llama = llama_cpp
         self.decodes = 0
         self.tokens = 0
@@ -197,6 +198,11 @@ class Engine:
         if self._context:
             self._llama.llama_free(self._context)
             self._context = None
+
+    def use_threads(self, count: int) -> None:
+        """Decodes with so many threads of the CPU from here on. The logits stay the same, to the bit."""
+        self._llama.llama_set_n_threads(self._context, count, count)
+        self.threads = count
 
     def branch(self, source: int, target: int) -> None:
         """`target` becomes a copy of `source`, in cells shared with it."""

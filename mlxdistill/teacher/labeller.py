@@ -5,7 +5,7 @@ The model's process starts with the first row that needs an answer, so that a ru
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from types import TracebackType
@@ -55,7 +55,6 @@ class LlamaLabeller:
                     "n_ctx": config.n_ctx,
                     "n_batch": config.n_batch,
                     "n_seq": config.n_seq,
-                    "threads": config.threads,
                 }
             )
         )
@@ -72,6 +71,11 @@ class LlamaLabeller:
     def rows_per_second(self) -> float | None:
         """Rows answered in a second of the model's time, or None before any were."""
         return self.stats.rows_per_second or None
+
+    @property
+    def settings(self) -> dict[str, int] | None:
+        """How the model was run (n_ctx, n_batch, n_seq, threads), or None before any row was answered."""
+        return dataclasses.asdict(self.stats.limits) if self.stats.limits else None
 
     def __enter__(self) -> LlamaLabeller:
         return self
@@ -168,12 +172,4 @@ def _prompt(info: GgufInfo, config: TeacherConfig, task: ClassificationTask, tem
 
 
 def _limits(config: TeacherConfig) -> Limits:
-    return Limits(config.n_ctx, config.n_batch, config.n_seq, config.threads or _usable_cores())
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    import psutil
-
-    return psutil.cpu_count(logical=False) or 1
+    return Limits(config.n_ctx, config.n_batch, config.n_seq, config.threads)

@@ -34,6 +34,7 @@ class RecordedLabeller:
 
     rows_per_second: float | None = None
     peak_memory_bytes = 0
+    settings: dict[str, int] | None = None
 
     def __init__(
         self, config: TeacherConfig, task: ClassificationTask, *, text_column: str | None, id_column: str | None
@@ -57,7 +58,8 @@ class RecordedLabeller:
                 }
             )
         )
-        self.prompt_fingerprint = content_hash("recorded")
+        # No prompt is known; what an answer is parsed against stands in its place.
+        self.prompt_fingerprint = content_hash(canonical_json([task.names, task.verbalizers]))
 
     def __enter__(self) -> RecordedLabeller:
         return self

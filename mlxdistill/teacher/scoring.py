@@ -23,6 +23,7 @@ from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.trie import build_trie
 from mlxdistill.teacher.branches import Plan, Step, plan_branches
 from mlxdistill.teacher.engine import Engine, EngineSettings, Model, NoSlot, Token
+from mlxdistill.teacher.threads import usable_cores
 from mlxdistill.teacher.tokens import plain_tokens, template_tokens
 
 CHUNK_ROWS = 1024
@@ -52,12 +53,15 @@ class LabelPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`n_ctx`: most tokens of a prompt with its labels; `n_batch`: of one decode; `n_seq`: most rows of a wave."""
+    """`n_ctx`: most tokens of a prompt with its labels; `n_batch`: of one decode; `n_seq`: most rows of a wave.
+
+    `threads`: of the CPU; None: one for every core that may be used.
+    """
 
     n_ctx: int
     n_batch: int
     n_seq: int
-    threads: int
+    threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,19 @@ class Scorer:
         self._wave_tokens = min(n_batch, n_ctx - len(self._prefix))
         sequences = 1 + self._most_rows * width
         outputs = max(sequences, min(n_batch, self._most_rows * (1 + self._inner)))  # llama.cpp wants one a sequence
-        settings = EngineSettings(n_ctx, n_batch, sequences, outputs, limits.threads)
+        settings = EngineSettings(n_ctx, n_batch, sequences, outputs, limits.threads or usable_cores())
         self.engine = Engine(model, settings)
+
+    @property
+    def limits(self) -> Limits:
+        """As they are in use: the model, the prompt and the labels may have lowered what was asked for."""
+        settings = self.engine.settings
+        return Limits(settings.n_ctx, settings.n_batch, self._most_rows, self.engine.threads)
+
+    @property
+    def shared_tokens(self) -> list[int]:
+        """What all rows have around their texts."""
+        return self._prefix + self._tail
 
     def __enter__(self) -> Scorer:
         self.engine.__enter__()

@@ -350,3 +350,18 @@ def test_77_labels_come_from_csv_and_are_balanced(run, progress):
     assert set(summary.sets["test_balanced"].class_counts.values()) == {5}
     assert summary.sets["test_indist"].n == 3080
     assert summary.overlapping > 0
+
+
+def test_verbalizers_are_part_of_the_splits_only_where_gold_may_be_written_with_them(tmp_path):
+    source = write(tmp_path / "rows.jsonl", records(40))
+    other = ClassificationTask("Decide.", (Label("ok", "", "fine"), Label("toxic", "", "toxic")))
+
+    def is_same(**settings):
+        return splits_fingerprint(config(source, **settings), TASK) == splits_fingerprint(
+            config(source, **settings), other
+        )
+
+    assert not is_same()
+    assert not is_same(gold_values={"1": "toxic"})
+    assert is_same(gold_values={"0": "ok", "1": "toxic"})
+    assert is_same(fields={"text": "text"})

@@ -49,3 +49,32 @@ def test_this_machine_can_be_reached() -> None:
         threading.Thread(target=server.handle_request, daemon=True).start()
         with urllib.request.urlopen(f"http://localhost:{server.server_port}/", timeout=5) as answer:
             assert answer.read() == b"here"
+
+
+def test_messages_are_blocked_too() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, pytest.raises(NetworkBlockedError):
+        udp.sendmsg([b"text"], [], 0, ("192.0.2.1", 53))
+
+
+def test_a_message_on_a_connected_socket_names_no_address_and_passes() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as us,
+    ):
+        here.bind(("127.0.0.1", 0))
+        us.connect(here.getsockname())
+        us.sendmsg([b"text"])
+        assert here.recv(4) == b"text"
+
+
+def test_no_address_is_looked_up_backwards() -> None:
+    with pytest.raises(NetworkBlockedError, match=r"192\.0\.2\.1"):
+        socket.getnameinfo(("192.0.2.1", 53), 0)
+    assert socket.getnameinfo(("127.0.0.1", 53), socket.NI_NUMERICHOST)[0] == "127.0.0.1"
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="this system has no netlink sockets")
+def test_the_kernel_is_not_the_network() -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as kernel:
+        kernel.connect((0, 0))
+        assert kernel.getsockname()[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def test_files_and_folders_are_private(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(ValueError, match="half"), atomic_file(path, "w") as file:
+    with pytest.raises(ValueError, match="half"), atomic_file(path, "w") as file:  # noqa: PT012
         file.write("new")
         raise ValueError("half")
     assert path.read_text() == "old"
@@ -57,3 +59,44 @@ def test_json_that_was_edited_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):
         read_json(tmp_path / "a.json")
+
+
+def test_an_error_about_another_file_is_not_blamed_on_this_one(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError, match="other"), atomic_file(tmp_path / "file", "w"):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "other")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "answers").mkdir()
+    with pytest.raises(MlxDistillError, match="cannot write") as caught:
+        write_json(tmp_path / "answers", {})
+    assert caught.value.hint == "a folder stands where a file should be; move it away, or choose another place"
+
+
+FORBIDDEN = """
+import os, sys
+from pathlib import Path
+from mlxdistill.errors import MlxDistillError
+from mlxdistill.rundir.files import make_folder
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    make_folder(Path(sys.argv[1]) / "run" / "rows")
+except MlxDistillError as error:
+    print(error.message, error.hint, sep="|")
+"""
+
+
+def test_a_folder_that_may_not_be_looked_into_is_said(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    result = subprocess.run([sys.executable, "-c", FORBIDDEN, str(closed)], capture_output=True, text=True)
+    assert result.stderr == ""
+    assert result.stdout == "cannot write: permission denied|check the permissions, or choose another place\n"
+
+
+def test_a_file_cut_within_a_letter_is_said(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes('{"text": "ü'.encode()[:-1])
+    with pytest.raises(DataError, match="not UTF-8"):
+        list(read_jsonl(tmp_path / "rows.jsonl"))

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdistill.errors import DataError
-from mlxdistill.store import Decision, LabelStore
+from mlxdistill.errors import DataError, MlxDistillError
+from mlxdistill.store import Decision, LabelStore, labels
 from mlxdistill.tasks.protocols import Answer
 
 LABELS = ("ok", "toxic")
@@ -120,3 +120,83 @@ def test_kill_9_at_any_moment_loses_no_acknowledged_wave_and_tears_none(tmp_path
             rows = store.answered(store.labeller("t", "p", LABELS))
             assert len(rows) % 8 == 0
             assert len(rows) // 8 > max(acknowledged, default=-1)
+
+
+def test_a_store_that_cannot_be_opened_leaves_no_connection(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    path.write_bytes(b"not a database at all" * 100)
+    store = LabelStore(path)
+    with pytest.raises(DataError), store:
+        pass
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        store._connection.execute("SELECT 1")
+
+
+def test_a_store_that_another_program_holds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "LOCK_SECONDS", 0.01)
+    path = tmp_path / "labels.sqlite"
+    with LabelStore(path) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(MlxDistillError, match="database is locked") as caught:
+            store.labeller("t", "p", LABELS)
+        other.close()
+        assert caught.value.where == str(path)
+        assert "another program" in (caught.value.hint or "")
+        assert store.labeller("t", "p", LABELS) == 1
+
+
+FORBIDDEN = """
+import os, sys
+from pathlib import Path
+from mlxdistill.errors import MlxDistillError
+from mlxdistill.store import LabelStore
+folder = Path(sys.argv[1])
+os.chdir(folder)
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    with LabelStore(Path("labels.sqlite")):
+        pass
+except MlxDistillError as error:
+    print(error.where, error.message, error.hint, sep="|")
+"""
+
+
+def test_a_folder_in_which_no_journal_can_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "labels.sqlite").touch()
+    (tmp_path / "labels.sqlite").chmod(0o666)
+    tmp_path.chmod(0o555)
+    try:
+        result = subprocess.run([sys.executable, "-c", FORBIDDEN, str(tmp_path)], capture_output=True, text=True)
+    finally:
+        tmp_path.chmod(0o755)
+    assert result.stderr == ""
+    where, message, hint = result.stdout.strip().split("|")
+    assert where == "labels.sqlite"
+    assert message.startswith("cannot use the label store: ")
+    assert "permissions" in hint
+
+
+SHARER = """
+import sys
+from pathlib import Path
+from mlxdistill.store import LabelStore
+from mlxdistill.tasks.protocols import Answer
+with LabelStore(Path(sys.argv[1])) as store:
+    number = store.labeller("t", "p", ["ok", "toxic"])
+    for wave in range(25):
+        rows = [f"{sys.argv[2]}-{wave:06}-{row}" for row in range(8)]
+        store.add(number, [Answer(row, "ok", (0.5, 0.5)) for row in rows], dict.fromkeys(rows, "1"))
+"""
+
+
+def test_two_processes_write_one_store_without_loss(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    writers = [subprocess.Popen([sys.executable, "-c", SHARER, str(path), name]) for name in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    with LabelStore(path) as store:
+        assert len(store.answered(store.labeller("t", "p", LABELS))) == 2 * 25 * 8
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()

@@ -63,8 +63,20 @@ def test_a_thought_stays_open_when_asked_for() -> None:
         ("{{ messages[5].content }}", "fails"),
         ("x" * 300_000, "300000 characters"),
         ("{{ 1 // 0 }}", "fails"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "fails"),
+        ("{% for _ in range(99999) %}{% for _ in range(99999) %}text{% endfor %}{% endfor %}", "2000000 characters"),
     ],
 )
 def test_a_template_that_fails_or_is_unsafe_is_an_error(template: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         render(template, "text")
+
+
+def test_thinking_is_asked_of_a_template_that_can_switch_it_off() -> None:
+    _, after = user_turn(THINKING, special_tokens={}, close_thinking=False)
+    assert after.endswith("<|im_start|>assistant\n")
+
+
+def test_a_template_that_repeats_the_message_is_an_error() -> None:
+    with pytest.raises(ModelError, match="repeats a message"):
+        user_turn("{{ messages[0].content }} {{ messages[0].content }}", special_tokens={})

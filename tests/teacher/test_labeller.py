@@ -18,6 +18,7 @@ from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import Row
 from mlxdistill.teacher import labeller as module
 from mlxdistill.teacher.labeller import LlamaLabeller, open_labeller
+from mlxdistill.teacher.threads import usable_cores
 
 TASK = ClassificationTask("Which is it?", (Label("fine", "civil", "ok"), Label("bad", "rude", "toxic a")))
 ROWS = [Row(f"row-{number}", "card lost " * (number % 7) + "ok") for number in range(40)]
@@ -173,3 +174,19 @@ def test_what_llama_cpp_does_not_load_is_named(make_gguf: Callable[..., Path], p
     ):
         list(teacher.label(ROWS, NONE, progress))
     assert raised.value.where == str(path)
+
+
+def test_how_the_model_was_run_is_told_and_the_number_of_threads_changes_no_answer(
+    tiny_gguf: Path, progress: Any
+) -> None:
+    found = {}
+    for threads in (1, 2, None):
+        with opened(tiny_gguf, progress, threads=threads, n_ctx=4096) as teacher:
+            assert teacher.settings is None
+            found[threads] = plain([answer for wave in teacher.label(ROWS, NONE, progress) for answer in wave])
+            assert teacher.settings is not None
+            assert teacher.settings["threads"] == threads or threads is None
+            assert teacher.settings["threads"] in range(1, usable_cores() + 1) or threads is not None
+            assert teacher.settings | {"threads": 0} == {"n_ctx": 512, "n_batch": 256, "n_seq": 8, "threads": 0}
+    assert found[1] == found[2] == found[None]
+    assert opened(tiny_gguf, progress, threads=2).fingerprint == opened(tiny_gguf, progress).fingerprint

@@ -115,3 +115,17 @@ def test_bad_lines_are_counted_and_bad_logs_named(tmp_path: Path, progress: Any)
     assert str(log) in str(raised.value.where)
     with pytest.raises(DataError, match="no such file"):
         opened(progress, tmp_path / "absent.jsonl")
+
+
+def test_what_answers_are_parsed_against_is_part_of_the_prompt_s_fingerprint(tmp_path: Path, progress: Any) -> None:
+    log = write_log(tmp_path / "log.jsonl", ("1", "a", "fine"))
+    config = TeacherConfig(log=(str(log),))
+    prints = {
+        open_labeller(config, ClassificationTask("Toxic?", labels), progress, id_column="key").prompt_fingerprint
+        for labels in (
+            TASK.labels,
+            (Label("ok", "civil", "fine"), TASK.labels[1]),
+            (Label("fine", "civil", "ok"), TASK.labels[1]),
+        )
+    }
+    assert len(prints) == 3
