@@ -93,6 +93,11 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     console.print(f"{score}, with its 95 % interval", style="dim")
 
 
+def print_note(line: str) -> None:
+    """One line on stderr, also with --quiet."""
+    sys.stderr.write(f"note: {line}\n")
+
+
 def print_lines(lines: Sequence[str]) -> None:
     for line in lines:
         sys.stdout.write(line + "\n")

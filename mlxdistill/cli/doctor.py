@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlxdistill.cli.options import AsJson, Debug, Settings
-from mlxdistill.errors import MlxDistillError
+from mlxdistill.errors import DataError, MlxDistillError
 
 if TYPE_CHECKING:
     from mlxdistill.config.models import Config
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Whether a model of a configuration is on this disk and can be used."""
+    """Whether a model of a configuration, or the log that stands for one, is on this disk and can be used.
+
+    Attributes:
+        chat_template: whether it has one; None for a log.
+    """
 
     role: str
     name: str
     path: str | None
-    chat_template: bool
+    chat_template: bool | None
     problem: str | None
 
 
@@ -41,10 +46,8 @@ def doctor(
     from mlxdistill.cli.console import print_json, print_lines
     from mlxdistill.config.load import load_config
     from mlxdistill.platform.device import device_facts
-    from mlxdistill.privacy.guard import install_guard
     from mlxdistill.rundir.manifest import package_versions
 
-    install_guard()
     models = _models(load_config(config, settings or ()).config) if config else []
     facts, versions = device_facts(Path.cwd()), package_versions()
     if as_json:
@@ -67,17 +70,24 @@ def _models(config: Config) -> list[ModelFacts]:
     def student(name: str) -> tuple[Path, bool]:
         return check_folder(name)[0], True
 
-    wanted: list[tuple[str, str, Any]] = [("student", config.student.model, student)]
+    def log(name: str) -> tuple[Path, None]:
+        if not os.path.isfile(name):
+            raise DataError("no such file", hint="check teacher.log")
+        return Path(name), None
+
+    wanted: list[tuple[str, str, Any]] = [("teacher", name, log) for name in config.teacher.log or ()]
     if config.teacher.model is not None:
-        wanted.insert(0, ("teacher", config.teacher.model, teacher))
+        wanted.append(("teacher", config.teacher.model, teacher))
+    wanted.append(("student", config.student.model, student))
     models = []
     for role, name, look in wanted:
         try:
             path, has_template = look(name)
-            problem = None if has_template else "it has no chat template"
+            problem = "it has no chat template" if has_template is False else None
             models.append(ModelFacts(role, name, str(path), has_template, problem))
         except MlxDistillError as error:
-            models.append(ModelFacts(role, name, None, False, f"{error.message} ({error.hint})"))
+            problem = f"{error.message} ({error.hint})" if error.hint else error.message
+            models.append(ModelFacts(role, name, None, None if look is log else False, problem))
     return models
 
 
@@ -94,6 +104,8 @@ def _device_lines(facts: DeviceFacts) -> list[str]:
         f"metal     {'yes' if facts.metal else 'no: MLX runs on the CPU'}",
         f"blas      {facts.blas}: {facts.gemm_gflops:.0f} GFLOP/s in float32",
     ]
+    if facts.gemm_gflops_metal is not None:
+        lines[-2] += f", {facts.gemm_gflops_metal:.0f} GFLOP/s in float32"
     if facts.blas == "reference BLAS":
         lines.append("          slow: install OpenBLAS (Debian: apt-get install libopenblas0-pthread) or a C compiler")
     return lines
@@ -105,6 +117,7 @@ def _version_lines(versions: dict[str, str]) -> list[str]:
 
 def _model_lines(models: list[ModelFacts]) -> list[str]:
     return [
-        f"{model.role:<9} {model.name}: " + (model.problem or f"ready ({model.path}), with a chat template")
+        f"{model.role:<9} {model.name}: "
+        + (model.problem or f"ready ({model.path})" + (", with a chat template" if model.chat_template else ""))
         for model in models
     ]

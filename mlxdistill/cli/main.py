@@ -9,17 +9,23 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.main
 
 from mlxdistill import __version__
-from mlxdistill.errors import ConfigError, Interrupted, MlxDistillError
+from mlxdistill.errors import ConfigError, Interrupted, MlxDistillError, UsageError
 
+NAME = "mlxdistill"
 COMMANDS = ("demo", "init", "doctor", "pull", "run", "stages", "predict", "config")
 
+# The root of what typer raises for a wrong command line; the class itself moves between typer's versions.
+_WrongUsage: Any = typer.BadParameter.__base__
+
 app = typer.Typer(
-    name="mlxdistill",
+    name=NAME,
     help="Distil a large local model into a small one, on this machine only, and know whether it may be replaced.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -38,37 +44,55 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand != "pull":
+        from mlxdistill.privacy.guard import install_guard
+
+        install_guard()
 
 
 def main() -> NoReturn:
     """Runs the command line; exits 0 (done), 1 (failed), 2 (usage or configuration) or 130 (interrupted)."""
-    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
     try:
-        app()
-    except MlxDistillError as error:
-        if debug:
-            raise
-        _print_error(error, as_json)
-        _leave(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        _print_error(Interrupted("interrupted", hint="the same command goes on from here"), as_json)
-        _leave(Interrupted.exit_code)
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing is wrong, and Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave(0)
-    raise AssertionError("typer ends the process itself")
-
-
-def _leave(code: int) -> NoReturn:
+        code = 0
     raise SystemExit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Not by `app()`, which would deal with wrong usage, Ctrl-C and a closed pipe in ways of its own."""
+    debug, as_json = "--debug" in arguments, "--json" in arguments
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context(NAME, arguments) as context:
+            command.invoke(context)
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except _WrongUsage as error:
+        if not as_json:
+            error.show()
+            return UsageError.exit_code
+        place = error.ctx.command_path if error.ctx else NAME
+        failure: MlxDistillError = UsageError(error.format_message(), where=place, hint=f"see {place} --help")
+    except MlxDistillError as error:
+        failure = error
+        if debug:
+            traceback.print_exc()
+    except KeyboardInterrupt:
+        failure = Interrupted("interrupted", hint="run the same command again; what was finished is kept")
+        if debug:
+            traceback.print_exc()
+    _print_error(failure, as_json)
+    return failure.exit_code
 
 
 def _print_error(error: MlxDistillError, as_json: bool) -> None:

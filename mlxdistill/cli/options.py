@@ -16,7 +16,7 @@ RunFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--run-dir", metavar="DIR", help="The run folder. Default: runs/<name>.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes, only the result.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
 Strict: TypeAlias = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line of the data.")]
 NewSplits: TypeAlias = Annotated[

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mlxdistill.cli.console import TerminalReporter, print_json, print_lines
+from mlxdistill.cli.session import own_folder
 from mlxdistill.config.load import parse_settings
-from mlxdistill.privacy.guard import install_guard
-from mlxdistill.rundir.layout import RunDir
+from mlxdistill.rundir.files import os_errors, sync_folder
 from mlxdistill.rundir.lock import locked
 from mlxdistill.rundir.log import log_event
+from mlxdistill.student.adapter import CONFIG_FILE, WEIGHTS_FILE
 from mlxdistill.student.requests import TrainEvent, TrainRequest
 from mlxdistill.student.trainer import train_student
 
 
 def train_folder(model: str, data: Path, settings: Sequence[str], folder: Path, *, as_json: bool, quiet: bool) -> None:
-    """Trains on `data/train.jsonl` and `data/valid.jsonl`; adapters and checkpoints go to `folder/student`.
+    """Trains on `data/train.jsonl` and `data/valid.jsonl`; the adapter goes to `folder` itself, as with `mlx_lm.lora`.
 
-    Settings are those of `student` and `train` (`--set train.epochs=2`).
+    Settings are those of `student` and `train` (`--set train.epochs=2`). Raises UsageError where the folder holds
+    something else.
     """
-    install_guard()
     student, train = parse_settings(settings, model)
-    run = RunDir(folder.absolute())
+    run = own_folder(folder)
+    trained = run.path / "trained"
     request = TrainRequest(
         model=student.model,
         quantize=student.quantize,
@@ -31,8 +34,8 @@ def train_folder(model: str, data: Path, settings: Sequence[str], folder: Path, 
         train=train,
         max_tokens=student.max_tokens,
         data=data.absolute(),
-        output=run.adapters,
-        checkpoints=run.checkpoints,
+        output=trained,
+        checkpoints=run.path / "checkpoints",
     )
 
     def on_event(event: TrainEvent) -> None:
@@ -44,8 +47,21 @@ def train_folder(model: str, data: Path, settings: Sequence[str], folder: Path, 
         line = f"{result.steps:,} steps, {result.rows_per_second:,.1f} rows/s"
         if result.best_valid_loss is not None:
             line += f", best validation loss {result.best_valid_loss:.3f} at step {result.best_step:,}"
+        _move_adapter(trained, run.path)
         reporter.end("train", line)
     if as_json:
-        print_json({"adapter": str(run.adapters), **dataclasses.asdict(result)})
-    elif not quiet:
-        print_lines([str(run.adapters), "", f"try it: mlx_lm.generate --model {model} --adapter-path {run.adapters}"])
+        print_json({"adapter": str(run.path), **dataclasses.asdict(result)})
+        return
+    print_lines([str(run.path)])
+    if not quiet:
+        print_lines(["", f"try it: mlx_lm.generate --model {model} --adapter-path {run.path}"])
+
+
+def _move_adapter(trained: Path, folder: Path) -> None:
+    """Puts the adapter beside the log. The old weights go first, so that none ever stand beside another's shape."""
+    with os_errors(folder):
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            os.replace(trained / name, folder / name)
+        trained.rmdir()
+        sync_folder(folder)

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -15,10 +16,12 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from mlxdistill.cli.options import Debug, Quiet
-from mlxdistill.errors import DataError
+from mlxdistill.errors import DataError, Interrupted
 
 if TYPE_CHECKING:
     from mlxdistill.cli.console import TerminalReporter
+    from mlxdistill.config.models import Config
+    from mlxdistill.rundir.layout import RunDir
     from mlxdistill.tasks.lines import BadLine
     from mlxdistill.tasks.protocols import Answer
     from mlxdistill.tasks.rows import Row
@@ -50,58 +53,75 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Label new rows with the finished student, with the probability of each label."""
-    from mlxdistill.cli.console import TerminalReporter
+    from mlxdistill.cli.console import TerminalReporter, print_note
     from mlxdistill.config.load import load_config
     from mlxdistill.data.new_rows import read_rows_to_label
-    from mlxdistill.pipeline import task_of
-    from mlxdistill.pipeline.train import open_student
-    from mlxdistill.privacy.guard import install_guard
+    from mlxdistill.pipeline.train import check_finished
     from mlxdistill.rundir.files import atomic_file
     from mlxdistill.rundir.layout import RunDir
 
-    install_guard()
     folder = RunDir(run.absolute())
-    for needed in (folder.config, folder.adapters / "adapters.safetensors"):
-        if not needed.exists():
-            raise DataError(
-                "not the folder of a finished run",
-                where=str(needed),
-                hint="give the folder that `mlxdistill run` printed",
-            )
+    if not os.path.isfile(folder.config):
+        hint = "give the folder that `mlxdistill run` printed"
+        raise DataError("not the folder of a finished run", where=str(folder.config), hint=hint)
     config = load_config(folder.config, environment={}).config
+    check_finished(config, folder)
     rows = read_rows_to_label(
         None if source == "-" else Path(source),
         text_column=text or config.data.fields.text,
         id_column=id or config.data.fields.id,
     )
     wanted = format or (Format.CSV if output is not None and output.suffix == ".csv" else Format.JSONL)
-    names = task_of(config).names
     target = atomic_file(output, "w") if output else contextlib.nullcontext(sys.stdout)
-    with (
-        target as out,
-        TerminalReporter(quiet=quiet).live() as reporter,
-        open_student(config, folder, reporter) as student,
-    ):
-        write = _writer(wanted, out, names)
-        done = 0
-        for chunk in _chunks(_usable(rows, source, reporter)):
+    reporter = TerminalReporter(quiet=quiet)
+    left_out: list[int] = []
+    try:
+        with target as out, reporter.live():
+            usable = _usable(rows, source, reporter, left_out)
+            truncated = _label(config, folder, usable, _writer(wanted, out, tuple(config.task.labels)), out, reporter)
+            if truncated is None:
+                hint = f"{len(left_out):,} rows are left out; give a file with at least one that has a text"
+                raise DataError("no rows that can be labelled", where=source, hint=hint)
+    except (KeyboardInterrupt, Interrupted) as error:
+        kept = f"{output} is not written" if output else "the rows printed so far are whole"
+        raise Interrupted("interrupted", hint=f"{kept}; the same command starts from the first row again") from error
+    if left_out or truncated:
+        print_note(f"{len(left_out):,} rows left out, {truncated:,} rows truncated (student.max_tokens)")
+
+
+def _label(
+    config: Config,
+    run: RunDir,
+    rows: Iterator[Row],
+    write: Callable[[Answer], None],
+    out: IO[str],
+    reporter: TerminalReporter,
+) -> int | None:
+    """Writes every row's answer. Returns how many rows were truncated, None where there were no rows."""
+    from mlxdistill.pipeline.train import open_student
+
+    any_row = False
+    with open_student(config, run, reporter) as student:
+        for chunk in _chunks(rows):
+            any_row = True
             for answers in student.predict(chunk, reporter):
                 for answer in answers:
                     write(answer)
-            done += len(chunk)
             out.flush()
-        if not done:
-            raise DataError("no rows in it", where=source, hint="give a file with at least one row")
+        return student.truncated if any_row else None
 
 
-def _usable(rows: Iterator[Row | BadLine], source: str, reporter: TerminalReporter) -> Iterator[Row]:
-    """The rows that can be labelled; each of the others is said."""
+def _usable(
+    rows: Iterator[Row | BadLine], source: str, reporter: TerminalReporter, left_out: list[int]
+) -> Iterator[Row]:
+    """The rows that can be labelled; each of the others is said, and its number is put on the list."""
     from mlxdistill.tasks.rows import Row
 
     for row in rows:
         if isinstance(row, Row):
             yield row
         else:
+            left_out.append(row.number)
             reporter.note(f"{source}:{row.number} is left out: {row.reason}")
 
 

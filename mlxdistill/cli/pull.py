@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import errno
+import glob
+import re
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +16,7 @@ import typer
 from mlxdistill.cli.options import Debug, Quiet
 from mlxdistill.errors import MlxDistillError, ModelError, UsageError
 
+_PART = re.compile(r"-\d{5}(-of-\d{5}\.gguf)$")
 # What a model is made of. Python files, pickles and anything else that could run are never fetched.
 STUDENT_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt")
 
@@ -29,37 +34,28 @@ def pull(
 ) -> None:
     """Get a model from the Hugging Face hub, and check it. Safetensors and GGUF only."""
     from mlxdistill.cli.console import print_lines
+    from mlxdistill.student.base import check_configuration
 
     repository, _, file = model.partition(":")
     if repository.count("/") != 1:
         raise UsageError(f"{model!r} is no hub id", hint="write org/name, for a GGUF also org/name:file.gguf")
     files = _wanted_files(repository, file)
-    snapshot = _download(repository, files, quiet=quiet)
-    try:
+    before = _cached(repository)
+    if configuration := [name for name in files if name.endswith(".json")]:
+        folder = _download(repository, configuration, quiet=quiet)
+        with _removed_if_refused(repository, before):
+            check_configuration(folder, model)  # before the gigabytes
+    _download(repository, files, quiet=quiet)
+    with _removed_if_refused(repository, before):
         path = _check(model, files)
-    except MlxDistillError:
-        shutil.rmtree(snapshot)  # what was refused must not be found by the next command
-        raise
     print_lines([str(path)])
 
 
 def _wanted_files(repository: str, file: str) -> list[str]:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    try:
+    with _hub_errors(repository):
         names = [file.rfilename for file in HfApi().model_info(repository).siblings or ()]
-    except GatedRepoError as error:
-        hint = "accept its licence on the hub's page, then log in: hf auth login"
-        raise ModelError("this model is gated", where=repository, hint=hint) from error
-    except RepositoryNotFoundError as error:
-        hint = "check the spelling; for a private one, log in first: hf auth login"
-        raise ModelError("the hub has no such model", where=repository, hint=hint) from error
-    except Exception as error:
-        if not _is_network_error(error):
-            raise
-        hint = "check the connection and try again"
-        raise ModelError(f"the hub cannot be reached ({type(error).__name__})", where=repository, hint=hint) from error
     ggufs = [name for name in names if name.endswith(".gguf")]
     if file:
         wanted = _with_parts(file, ggufs)
@@ -82,15 +78,12 @@ def _wanted_files(repository: str, file: str) -> list[str]:
 
 
 def _with_parts(file: str, ggufs: list[str]) -> list[str]:
-    """The file, with the later parts of a split set."""
-    if file not in ggufs:
-        return []
-    stem, separator, count = file.removesuffix(".gguf").rpartition("-of-")
-    if not separator:
-        return [file]
-    return [
-        name for name in ggufs if name.startswith(stem.rpartition("-")[0] + "-") and name.endswith(f"-of-{count}.gguf")
-    ]
+    """The file, with the other parts of a split set."""
+    part = _PART.search(file)
+    if file not in ggufs or part is None:
+        return [file] if file in ggufs else []
+    others = re.compile(re.escape(file[: part.start()]) + r"-\d{5}" + re.escape(part.group(1)))
+    return [name for name in ggufs if others.fullmatch(name)]
 
 
 def _download(repository: str, files: list[str], *, quiet: bool) -> Path:
@@ -99,18 +92,67 @@ def _download(repository: str, files: list[str], *, quiet: bool) -> Path:
 
     if quiet:
         disable_progress_bars()
+    with _hub_errors(repository):
+        return Path(snapshot_download(repository, allow_patterns=[glob.escape(file) for file in files]))
+
+
+@contextlib.contextmanager
+def _hub_errors(repository: str) -> Iterator[None]:
+    """Turns what can go wrong with the hub or the disk into errors a user can act on.
+
+    The hub's library lets the errors of its HTTP client through, whose name has changed between its versions.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    from mlxdistill.platform.models import hub_folder
+
     try:
-        return Path(snapshot_download(repository, allow_patterns=files))
+        yield
+    except GatedRepoError as error:
+        hint = "accept its licence on the hub's page, then log in: hf auth login"
+        raise ModelError("this model is gated", where=repository, hint=hint) from error
+    except RepositoryNotFoundError as error:
+        hint = "check the spelling; for a private one, log in first: hf auth login"
+        raise ModelError("the hub has no such model", where=repository, hint=hint) from error
     except Exception as error:
-        if not _is_network_error(error):
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some disk space, or set HF_HOME to another disk, and run the same command again"
+            raise ModelError("the disk is full", where=str(hub_folder()), hint=hint) from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "check its permissions, or set HF_HOME to another folder"
+            raise ModelError("the hub's cache cannot be written", where=str(hub_folder()), hint=hint) from error
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
             raise
-        hint = "run the same command again: what has arrived is kept"
-        raise ModelError(f"the download broke off ({type(error).__name__})", where=repository, hint=hint) from error
+        hint = "check the connection and run the same command again: what has arrived is kept"
+        raise ModelError(f"the hub cannot be reached ({type(error).__name__})", where=repository, hint=hint) from error
 
 
-def _is_network_error(error: Exception) -> bool:
-    """The hub's library lets the errors of its HTTP client through, whose name has changed between its versions."""
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0].startswith("httpx")
+def _cached(repository: str) -> dict[Path, bytes]:
+    """Everything in the repository's folder of the cache; the revisions in `refs` with their content."""
+    from mlxdistill.platform.models import hub_folder
+
+    folder = hub_folder() / f"models--{repository.replace('/', '--')}"
+    return {
+        path: path.read_bytes() if path.parent.name == "refs" and path.is_file() else b"" for path in folder.rglob("*")
+    }
+
+
+@contextlib.contextmanager
+def _removed_if_refused(repository: str, before: dict[Path, bytes]) -> Iterator[None]:
+    """Removes what a refused model added, for no command may find it. Other tools share the folder: the rest stays."""
+    try:
+        yield
+    except MlxDistillError:
+        for path in sorted(_cached(repository), reverse=True):
+            if path in before:
+                if before[path]:
+                    path.write_bytes(before[path])
+            elif path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
+        raise
 
 
 def _check(model: str, files: list[str]) -> Path:

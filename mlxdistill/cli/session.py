@@ -1,28 +1,32 @@
-"""From a command's options to a run: the guard, the configuration, the run folder, and what is printed at the end."""
+"""From a command's options to a run: the configuration, the run folder, and what is printed at the end."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlxdistill.cli.console import TerminalReporter, print_json, print_lines, print_scores
-from mlxdistill.config.load import LoadedConfig, load_config
+from mlxdistill.config.load import load_config
 from mlxdistill.errors import UsageError
 from mlxdistill.pipeline import STAGES, Options, Ran, run_stages
-from mlxdistill.privacy.guard import install_guard
-from mlxdistill.rundir.files import read_json
+from mlxdistill.rundir.files import os_errors, read_json
 from mlxdistill.rundir.layout import RunDir
 
 ALL_STAGES = tuple(stage.name for stage in STAGES)
 
 
-def run_folder(loaded: LoadedConfig, given: Path | None) -> RunDir:
-    """The folder that was asked for, or `runs/<name>`. Raises UsageError where it holds something else."""
-    folder = given or Path("runs") / loaded.config.name
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").exists():
+def own_folder(folder: Path) -> RunDir:
+    """The folder, to work in. Raises UsageError where it holds what is not ours, MlxDistillError where it is closed."""
+    names: list[str] = []
+    with os_errors(folder), contextlib.suppress(FileNotFoundError):
+        names = os.listdir(folder)
+    run = RunDir(folder.absolute())
+    if names and run.lock.name not in names:
         raise UsageError("this folder holds other files", where=str(folder), hint="name an empty or a new folder")
-    return RunDir(folder.absolute())
+    return run
 
 
 def run_command(
@@ -36,19 +40,17 @@ def run_command(
     quiet: bool,
 ) -> None:
     """Runs stages of a configuration and prints where they led."""
-    install_guard()
     loaded = load_config(config, settings or ())
-    run = run_folder(loaded, folder)
+    run = own_folder(folder or Path("runs") / loaded.config.name)
     with TerminalReporter(quiet=quiet).live() as reporter:
-        ran = run_stages(loaded, run, [stage for stage in STAGES if stage.name in names], reporter, options)
+        ran = run_stages(loaded, run, names, STAGES, reporter, options)
     metrics = read_json(run.metrics) if "eval" in names else None
     if as_json:
         print_json(summary(ran, metrics))
-    elif not quiet:
-        if metrics is not None:
-            print_result(run, metrics)
-        else:
-            print_lines([str(run.path)])
+    elif metrics is not None:
+        print_result(run, metrics)
+    else:
+        print_lines([str(run.path)])
 
 
 def summary(ran: Ran, metrics: dict[str, Any] | None) -> dict[str, Any]:

@@ -81,7 +81,15 @@ def train(
         Path | None, typer.Option("--data", help="A plain mlx-lm folder: train.jsonl and valid.jsonl.")
     ] = None,
     settings: Settings = None,
-    run_dir: RunFolder = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--run-dir",
+            "--adapter-path",
+            metavar="DIR",
+            help="The run folder; with --data, the adapter's. Default: runs/<name>; with --data, adapters.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,

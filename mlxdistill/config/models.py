@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from mlxdistill.config.kinds import kinds
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = kinds(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and bool not in wanted and wanted & {int, float}:
+            raise ValueError("input should be a number")
+        return value
 
 
 class LabelConfig(Section):
@@ -30,10 +40,10 @@ class TaskConfig(Section):
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         if isinstance(value, list):
-            return {str(name): {} for name in value}
+            value = dict.fromkeys(map(_scalar_name, value))
         if isinstance(value, dict):
             return {
-                str(name): {"description": label or ""} if isinstance(label, str | None) else label
+                _scalar_name(name): {"description": label or ""} if isinstance(label, str | None) else label
                 for name, label in value.items()
             }
         return value
@@ -110,7 +120,7 @@ class TeacherConfig(Section):
     )
     n_batch: int = Field(512, ge=32, description="Tokens decoded at once.")
     n_seq: int = Field(32, ge=1, le=256, description="Rows decoded at once.")
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, description="Default: as many as are fastest when the model opens.")
 
     @field_validator("log", mode="before")
     @classmethod
@@ -209,7 +219,9 @@ class Config(Section):
 
 
 def _scalar_keys(value: Any) -> Any:
-    """YAML reads `false: ok` with a boolean key; rows are compared by the key's text."""
-    if not isinstance(value, dict):
-        return value
-    return {("true" if key else "false") if isinstance(key, bool) else str(key): label for key, label in value.items()}
+    return {_scalar_name(key): label for key, label in value.items()} if isinstance(value, dict) else value
+
+
+def _scalar_name(value: Any) -> str:
+    """YAML reads `[false, true]` as booleans; rows are compared by the text."""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)

@@ -36,29 +36,38 @@ for _tag, _pattern, _first in (
 
 @dataclass(slots=True)
 class Document:
-    """A parsed file: its value, the line (from 1) of each key and item by its path, and what is wrong with it."""
+    """A parsed file.
+
+    Attributes:
+        lines: the line (from 1) of each key and item, by its path.
+        mappings: the paths whose values are mappings.
+        problems: what is wrong with it.
+    """
 
     value: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
+    mappings: set[Path] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
 
 
-def parse_scalar(text: str) -> Any:
-    """The value of one setting, as YAML would read it: `3`, `true`, `[a, b]`, `some text`."""
-    try:
-        return parse_document(text, "value").value
-    except yaml.YAMLError:
-        return text
-
-
 def parse_document(text: str, name: str) -> Document:
-    """Reads YAML 1.2. Duplicate keys and broken syntax are problems with `name:line`, not exceptions."""
+    """Reads YAML 1.2, with every key as the text it is written as.
+
+    Duplicate keys and broken syntax are problems with `name:line`, not exceptions.
+    """
     document = Document()
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is not None:
-            document.value = _construct(loader, node, (), document, name)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                document.value = _construct(loader, node, (), document, name)
+        finally:
+            loader.dispose()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"holds a character that YAML does not allow (U+{ord(text[error.position]):04X})"
+        document.problems.append(Problem(f"{name}:{line}", message, 'remove it, or write it as an escape in "quotes"'))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -67,25 +76,25 @@ def parse_document(text: str, name: str) -> Document:
         )
     except (yaml.YAMLError, RecursionError) as error:
         document.problems.append(Problem(name, f"not valid YAML: {str(error).splitlines()[0]}"))
-    finally:
-        loader.dispose()
     return document
 
 
 def _construct(loader: _Loader, node: yaml.Node, path: Path, document: Document, name: str) -> Any:
     document.lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
-        mapping: dict[Any, Any] = {}
+        document.mappings.add(path)
+        mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = _scalar(loader, key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key_node.start_mark)
+            key = key_node.value
             line = key_node.start_mark.line + 1
             if key in mapping:
                 document.problems.append(
                     Problem(f"{name}:{line}", f"the key {key!r} stands here a second time", "remove one")
                 )
-            child = (*path, key if isinstance(key, str) else str(key).lower() if isinstance(key, bool) else str(key))
-            document.lines[child] = line
-            mapping[key] = _construct(loader, value_node, child, document, name)
+            document.lines[*path, key] = line
+            mapping[key] = _construct(loader, value_node, (*path, key), document, name)
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, item, (*path, index), document, name) for index, item in enumerate(node.value)]
@@ -93,13 +102,13 @@ def _construct(loader: _Loader, node: yaml.Node, path: Path, document: Document,
 
 
 def _scalar(loader: _Loader, node: yaml.Node) -> Any:
-    if not isinstance(node, yaml.ScalarNode):
-        raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=node.start_mark)
     text = node.value
-    if node.tag.endswith(":int") and text.lstrip("+-")[:2] in ("0o", "0x"):
-        return int(text, 0)
-    if node.tag.endswith(":int"):
-        return int(text)
-    if node.tag.endswith(":float") and "n" not in text.lower():
-        return float(text)
-    return loader.construct_object(node, deep=True)
+    try:
+        if node.tag.endswith(":int"):
+            return int(text, 0 if text.lstrip("+-")[:2] in ("0o", "0x") else 10)
+        if node.tag.endswith(":float") and "n" not in text.lower():
+            return float(text)
+        return loader.construct_object(node, deep=True)
+    except (ValueError, KeyError):
+        kind = node.tag.rpartition(":")[2]
+        raise yaml.MarkedYAMLError(problem=f"no {kind}: {text[:40]!r}", problem_mark=node.start_mark) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlxdistill.config.load import LoadedConfig
+from mlxdistill.config.save import to_yaml
 from mlxdistill.errors import MlxDistillError, UsageError
 from mlxdistill.pipeline.stage import Context, Options, Reporter, Stage, task_of
 from mlxdistill.rundir.files import write_text
@@ -88,8 +89,6 @@ def _run_stage(stage: Stage, context: Context) -> bool:
 
 
 def _save_config(context: Context) -> None:
-    import yaml
-
-    text = yaml.safe_dump(context.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = to_yaml(context.config)
     if not context.run.config.exists() or context.run.config.read_text("utf-8") != text:
         write_text(context.run.config, text)

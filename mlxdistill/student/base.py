@@ -37,19 +37,28 @@ def check_folder(name: str) -> tuple[Path, dict[str, Any]]:
     Raises ModelError, with the mend, for whatever is missing or refused.
     """
     folder = _find(name)
+    config = check_configuration(folder, name)
+    if not any(folder.glob("model*.safetensors")):
+        raise ModelError("the weights are not in model*.safetensors", where=name, hint=_ANOTHER_MODEL)
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelError("the model's tokenizer.json is missing", where=name, hint=_ANOTHER_MODEL)
+    return folder, config
+
+
+def check_configuration(folder: Path, name: str) -> dict[str, Any]:
+    """The folder's config.json, found to name a kind of model and to ask for no code. Needs the JSON files alone.
+
+    Raises ModelError, with the mend.
+    """
     config = _read_json(folder / "config.json", name)
     tokenizer_config = _read_json(folder / "tokenizer_config.json", name)
     for key in ("auto_map", "model_file"):
         if key in config or (key == "auto_map" and key in tokenizer_config):
             message = f"the model wants to run code of its own (`{key}` in its configuration), which is never done"
             raise ModelError(message, where=name, hint=_ANOTHER_MODEL)
-    if not any(folder.glob("model*.safetensors")):
-        raise ModelError("the weights are not in model*.safetensors", where=name, hint=_ANOTHER_MODEL)
-    if not (folder / "tokenizer.json").is_file():
-        raise ModelError("the model's tokenizer.json is missing", where=name, hint=_ANOTHER_MODEL)
     if not isinstance(config.get("model_type"), str):
         raise ModelError("config.json names no model_type", where=name, hint=_ANOTHER_MODEL)
-    return folder, config
+    return config
 
 
 def load_base(name: str, quantize: int | None = None) -> Base:

@@ -16,6 +16,7 @@ class StudentPredictor:
 
     Attributes:
         peak_memory_bytes, rows_per_second: of the last finished `predict`.
+        truncated: rows that lost the end of their text, over every `predict`.
     """
 
     def __init__(self, request: PredictRequest, progress: Progress) -> None:
@@ -24,6 +25,7 @@ class StudentPredictor:
         self._stack = contextlib.ExitStack()
         self.peak_memory_bytes = 0
         self.rows_per_second = 0.0
+        self.truncated = 0
 
     def __enter__(self) -> StudentPredictor:
         entry = "mlxdistill.student.child:open_predictor"
@@ -42,3 +44,4 @@ class StudentPredictor:
         result: PredictResult = self._worker.result
         self.peak_memory_bytes = self._worker.peak_memory_bytes
         self.rows_per_second = result.rows_per_second
+        self.truncated += result.truncated

@@ -1,4 +1,4 @@
-"""What a careless user does is answered with one line that says what and where, one that says what to do, and an exit code."""
+"""A careless user is told in one line what is wrong and where, in another what to do, and gets the right exit code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+
+from mlxdistill.platform.device import DeviceFacts
 
 CONFIG = """\
 name: careless
@@ -100,7 +102,7 @@ def test_a_second_ingest_is_skipped_and_a_changed_one_names_new_splits(mlxdistil
 
 
 def test_a_stage_before_its_time_names_what_is_missing(mlxdistill, config: Path) -> None:
-    assert "pool.jsonl" in error_of(mlxdistill("label", config))
+    assert "ingest comes first" in error_of(mlxdistill("label", config))
 
 
 def test_a_folder_of_other_things_is_not_taken_for_a_run(mlxdistill, config: Path, tmp_path: Path) -> None:
@@ -153,3 +155,34 @@ def test_usage_errors_exit_2(mlxdistill) -> None:
     assert mlxdistill("run").returncode == 2
     assert mlxdistill("nonsense").returncode == 2
     assert mlxdistill("train").returncode == 2
+
+
+def test_doctor_looks_for_the_logs_of_a_recorded_teacher(call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = DeviceFacts("system", "3", "chip", 1, 1, None, False, "OpenBLAS", 1.0, None, 1)
+    monkeypatch.setattr("mlxdistill.platform.device.device_facts", lambda folder: facts)
+    (config.parent / "there.jsonl").write_text("")
+    text = config.read_text("utf-8").replace("model: embedded:teacher", "log: [there.jsonl, gone.jsonl]")
+    config.write_text(text, "utf-8")
+    result = call("doctor", config)
+    assert result.returncode == 1
+    assert f"{config.parent}/there.jsonl: ready ({config.parent}/there.jsonl)\n" in result.stdout
+    assert f"{config.parent}/gone.jsonl: no such file (check teacher.log)" in result.stdout
+
+
+def test_doctor_names_the_speed_of_metal_beside_that_of_the_processor(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = DeviceFacts("system", "3", "chip", 1, 1, 1, True, "Accelerate", 100.0, 2000.0, 1)
+    monkeypatch.setattr("mlxdistill.platform.device.device_facts", lambda folder: facts)
+    lines = call("doctor").stdout.splitlines()
+    assert "metal     yes, 2000 GFLOP/s in float32" in lines
+    assert "blas      Accelerate: 100 GFLOP/s in float32" in lines
+
+
+def test_quiet_keeps_the_result(call, config: Path) -> None:
+    result = call("ingest", config, "--quiet")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{config.parent / 'runs' / 'careless'}\n", "")
+
+
+def test_config_show_names_defaults_as_such(call, config: Path) -> None:
+    shown = json.loads(call("config", "show", config, "--json").stdout)
+    assert shown["data.valid"]["origin"] == f"{config}:8"
+    assert shown["data.seed"]["origin"] == "default"

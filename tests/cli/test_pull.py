@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
 import json
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from mlxdistill.cli.pull import _hub_errors, _with_parts
+from mlxdistill.errors import ModelError
 
 COMMIT = "a" * 40
 CHAT = "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -35,6 +39,7 @@ REPOSITORIES = {
     "org/own-code": MODEL | {"config.json": json.dumps({"model_type": "x", "auto_map": {"AutoModel": "m.M"}}).encode()},
     "org/two-ggufs": {"a.gguf": b"GGUF", "b.gguf": b"GGUF"},
     "org/damaged-gguf": {"a.gguf": b"GGUF\x03\x00\x00\x00cut"},
+    "org/gated": MODEL,
 }
 
 
@@ -65,6 +70,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, body)
             else:
                 self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
+        elif name == "org/gated":
+            self._send(403, b"{}", {"X-Error-Code": "GatedRepo"}, body)
         else:
             content = files["/".join(parts[4:])]
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
@@ -121,6 +128,7 @@ def test_a_model_arrives_without_anything_that_could_run(hub, mlxdistill, tmp_pa
         ("org/two-ggufs:c.gguf", "has no c.gguf"),
         ("org/damaged-gguf", "a.gguf"),
         ("org/nothing", "no such model"),
+        ("org/gated", "hf auth login"),
     ],
 )
 def test_what_is_refused_leaves_nothing_behind(hub, tmp_path: Path, model: str, expected: str) -> None:
@@ -142,3 +150,44 @@ def test_a_name_that_is_no_hub_id(mlxdistill) -> None:
     result = mlxdistill("pull", "just-a-name")
     assert result.returncode == 2
     assert "org/name" in result.stderr
+
+
+def test_a_refused_model_takes_nothing_of_what_was_there(hub, tmp_path: Path) -> None:
+    repository = tmp_path / "hf" / "hub" / "models--org--two-ggufs"
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("b" * 40)
+    (repository / "blobs" / "mine").write_bytes(b"mine")
+    (snapshot / "b.gguf").symlink_to("../../blobs/mine")
+    before = {path: path.is_file() and path.read_bytes() for path in repository.rglob("*")}
+    assert hub("org/two-ggufs:a.gguf").returncode == 1
+    assert {path: path.is_file() and path.read_bytes() for path in repository.rglob("*")} == before
+
+
+def test_code_is_refused_before_the_weights_are_fetched(hub) -> None:
+    assert hub("org/own-code").returncode == 1
+    assert not any("safetensors" in path for path in Hub.asked)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("best-of-breed.gguf", ["best-of-breed.gguf"]),
+        ("m-00001-of-00002.gguf", ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]),
+        ("m.x-00001-of-00002.gguf", []),
+    ],
+)
+def test_the_parts_of_a_split_set_and_nothing_else(file: str, expected: list[str]) -> None:
+    names = ["best-of-breed.gguf", "best-of-luck.gguf", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    names += ["m-00001-of-00003.gguf", "mmx-00001-of-00002.gguf", "m-big-00002-of-00002.gguf"]
+    assert _with_parts(file, names) == expected
+
+
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "cannot be written")])
+def test_the_disks_refusals_are_not_blamed_on_the_network(number: int, expected: str) -> None:
+    with pytest.raises(ModelError) as caught, _hub_errors("org/name"):
+        raise OSError(number, "refused")
+    assert expected in caught.value.message
+    assert "HF_HOME" in (caught.value.hint or "")

@@ -63,5 +63,18 @@ def test_facts_are_plausible(tmp_path: Path) -> None:
     assert facts.cores >= 1
     assert 0 < peak_memory_bytes() < machine_memory_bytes() == facts.memory_bytes
     assert facts.gemm_gflops > 1
-    assert facts.metal == (facts.working_set_bytes is not None)
+    assert facts.metal == (facts.working_set_bytes is not None) == (facts.gemm_gflops_metal is not None)
     assert facts.disk_free_bytes > 0
+
+
+def test_the_blas_is_measured_on_the_processor_and_metal_on_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlx.core as mx
+
+    devices = []
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 1})
+    monkeypatch.setattr("mlxdistill.platform.device._gemm_gflops", lambda device: devices.append(device) or 1.0)
+    device_facts(tmp_path)
+    assert devices == [mx.cpu, mx.gpu]

@@ -1,0 +1,88 @@
+"""What is wrong with a configuration, in the words of its file: one problem for each key, with place and mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, get_origin
+
+from pydantic import ValidationError
+
+from mlxdistill.config.kinds import child, is_section
+from mlxdistill.config.models import Config
+from mlxdistill.errors import Problem
+
+KeyPath = tuple[str | int, ...]
+
+_WANTED = "Input should be "
+
+
+def validation_problems(error: ValidationError, origins: Mapping[KeyPath, str], fallback: str) -> list[Problem]:
+    """The problems pydantic found. Those that the branches of a union have with one value are one problem.
+
+    `fallback` is the place of what has no origin.
+    """
+    by_key: dict[KeyPath, list[Any]] = {}
+    for detail in error.errors():
+        by_key.setdefault(_key(detail["loc"]), []).append(detail)
+    return [_problem(key, details, origins, fallback) for key, details in by_key.items()]
+
+
+def label_problems(config: Config, origins: Mapping[KeyPath, str], fallback: str) -> list[Problem]:
+    """Values that are mapped to what is no label of the task."""
+    labels = list(config.task.labels)
+    maps: dict[KeyPath, Mapping[str, str]] = {
+        ("data", "gold_values"): config.data.gold_values,
+        ("teacher", "answer_values"): config.teacher.answer_values,
+    }
+    problems = []
+    for key, values in maps.items():
+        for value, label in values.items():
+            if label not in labels:
+                near = difflib.get_close_matches(label, labels, 1)
+                hint = f"did you mean `{near[0]}`?" if near else f"the labels are: {', '.join(labels)}"
+                where = origins.get((*key, value)) or origins.get(key) or fallback
+                message = f"`{_dotted(key)}` maps {value!r} to {label!r}, which is no label of the task"
+                problems.append(Problem(where, message, hint))
+    return problems
+
+
+def _key(location: tuple[str | int, ...]) -> KeyPath:
+    """The location without the names that pydantic gives to the branches of a union."""
+    annotation: Any = Config
+    key: list[str | int] = []
+    for part in location:
+        if is_section(annotation) or get_origin(annotation) is dict:
+            annotation = child(annotation, part)
+            key.append(part)
+        elif isinstance(part, int):
+            key.append(part)
+    return tuple(key)
+
+
+def _problem(key: KeyPath, details: list[Any], origins: Mapping[KeyPath, str], fallback: str) -> Problem:
+    where = next((origins[key[:end]] for end in range(len(key), 0, -1) if key[:end] in origins), fallback)
+    kind = details[0]["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(key, where)
+    if kind == "missing":
+        place = f"under `{key[-2]}:`" if key[1:] else "at the top level"
+        return Problem(where, f"`{_dotted(key)}` is missing", f"add `{key[-1]}:` {place}")
+    messages = list(dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details))
+    message = " or ".join([messages[0], *(message.removeprefix(_WANTED) for message in messages[1:])])
+    shown = "" if isinstance(details[0]["input"], dict | list) else f", not {details[0]['input']!r}"
+    return Problem(where, f"`{_dotted(key)}`: {message[0].lower()}{message[1:]}{shown}" if key else message)
+
+
+def _unknown_key(key: KeyPath, where: str) -> Problem:
+    section: Any = Config
+    for part in key[:-1]:
+        section = child(section, part)
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(str(key[-1]), known, 1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+    return Problem(where, f"unknown key `{key[-1]}`" + (f" in `{_dotted(key[:-1])}`" if key[1:] else ""), hint)
+
+
+def _dotted(key: KeyPath) -> str:
+    return ".".join(map(str, key))
