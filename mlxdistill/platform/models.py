@@ -72,7 +72,10 @@ def find_model_folder(name: str) -> Path:
 
 
 def model_fingerprint(name: str) -> str:
-    """A hash of everything in an MLX model's folder that its answers depend on. Raises ModelError as `find_model_folder`."""
+    """A hash of everything in an MLX model's folder that its answers depend on.
+
+    Raises ModelError as `find_model_folder` does.
+    """
     folder = find_model_folder(name)
     hashes = {path.name: cached_sha256(path) for path in sorted(folder.iterdir()) if path.suffix in _MODEL_SUFFIXES}
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:32]

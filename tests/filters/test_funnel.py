@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,5 +56,5 @@ def test_no_row_is_invented_lost_or_moved(rows: list[tuple[str, float]]) -> None
     seen = [decision.row_id for decision in decisions if decision.filter == "answered"]
     assert seen == [candidate.row.id for candidate in candidates]
     steps = funnel(decisions)
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         assert after.kept + sum(after.dropped.values()) == before.kept
