@@ -37,12 +37,12 @@ class Recipe:
 
     seed: int = 0
     vocabulary: int = 4096
-    comments: int = 6000
-    bookings: int = 3000
+    comments: int = 5000
+    bookings: int = 2000
     teacher: LlamaShape = LlamaShape(hidden=320, layers=8, heads=5, feed_forward=864)
     student: LlamaShape = LlamaShape(hidden=160, layers=6, heads=5, feed_forward=448)
-    teacher_language: LanguageSettings = LanguageSettings(passes=1.0)
-    student_language: LanguageSettings = LanguageSettings(passes=1.5)
+    teacher_language: LanguageSettings = LanguageSettings(passes=1.0, embedding_rate=1e-2)
+    student_language: LanguageSettings = LanguageSettings(passes=1.0, embedding_rate=1.2e-2)
     teaching: teaching.TeachingSettings = teaching.TeachingSettings()
     teaching_dropout: float = 0.1
     variants: int = 20
@@ -70,8 +70,8 @@ def note(text: str) -> None:
 class Stages:
     """Runs stages and remembers what each cost; a stage that makes weights may come out of the cache."""
 
-    def __init__(self, cache: Path) -> None:
-        self.cache = cache
+    def __init__(self, cache: Path, seed: int) -> None:
+        self.cache, self.seed = cache, seed
         self.costs: dict[str, dict[str, float]] = {}
         cache.mkdir(parents=True, exist_ok=True)
 
@@ -87,6 +87,7 @@ class Stages:
             return
         note(name)
         wall, cpu = time.monotonic(), time.process_time()
+        _seed(self.seed)
         train()
         self.costs[name] = {"seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu}
         torch.save({"weights": model.state_dict(), "cost": self.costs[name]}, path)
@@ -109,9 +110,10 @@ def make_tokenizer(corpus: Corpus, split: CoreSplit, recipe: Recipe) -> Tokenize
 
 
 def language_documents(corpus: Corpus, tokenizer: Tokenizer) -> list[list[int]]:
-    """Plain text, and utterances as a user's turn that the assistant answers with the intent."""
+    """Plain text, and utterances as a user's turn that the assistant answers with the intent; banking comes twice."""
     plain = [bpe.text_ids(tokenizer, text) for text in corpus.plain]
-    return plain + [bpe.chat_ids(tokenizer, u.text, u.intent) for u in corpus.banking + corpus.clinc]
+    utterances = corpus.banking * 2 + corpus.clinc
+    return plain + [bpe.chat_ids(tokenizer, utterance.text, utterance.intent) for utterance in utterances]
 
 
 def hold_out(cores: tuple[Core, ...], every: int) -> tuple[list[Core], list[Core]]:
@@ -156,7 +158,7 @@ def _folder_bytes(folder: Path) -> int:
 def build(recipe: Recipe, data: Path, models: Path, rows_folder: Path, cache: Path) -> dict[str, object]:
     """Run every stage; returns what was measured."""
     _seed(recipe.seed)
-    stages = Stages(cache)
+    stages = Stages(cache, recipe.seed)
     split = split_cores(read_cores(CORES_FOLDER), recipe.seed)
     sets: dict[str, list[Row]] = demo_sets(split, recipe.seed)
     for name, rows in sets.items():
@@ -172,17 +174,17 @@ def build(recipe: Recipe, data: Path, models: Path, rows_folder: Path, cache: Pa
     stages.weights(
         "teacher_pretraining", teacher, teacher_inputs, lambda: pretrain_teacher(teacher, corpus, tokenizer, recipe)
     )
-    teacher.dropout.p = recipe.teaching_dropout
-    teaching_inputs = [*teacher_inputs, asdict(recipe.teaching), recipe.teaching_dropout, recipe.variants]
-    teaching_inputs += [[core.text for core in taught]]
-    stages.weights(
-        "teacher_teaching", teacher, teaching_inputs, lambda: teach_teacher(teacher, taught, corpus, tokenizer, recipe)
-    )
     _seed(recipe.seed)
     student = Llama(recipe.student)
     student_inputs = [*language, asdict(recipe.student), asdict(recipe.student_language)]
     stages.weights(
         "student_pretraining", student, student_inputs, lambda: pretrain_student(student, corpus, tokenizer, recipe)
+    )
+    teacher.dropout.p = recipe.teaching_dropout
+    teaching_inputs = [*teacher_inputs, asdict(recipe.teaching), recipe.teaching_dropout, recipe.variants]
+    teaching_inputs += [[core.text for core in taught]]
+    stages.weights(
+        "teacher_teaching", teacher, teaching_inputs, lambda: teach_teacher(teacher, taught, corpus, tokenizer, recipe)
     )
 
     gguf_path, student_folder = models / "teacher" / "demo-teacher-q8_0.gguf", models / "student"

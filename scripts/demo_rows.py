@@ -12,12 +12,14 @@ import json
 import random
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from demo_models import words
 
 CORES_FOLDER = Path(__file__).parent / "demo_cores"
+TEACHER_CORES_FOLDER = Path(__file__).parent / "demo_models" / "teacher_cores"
+MOST_ALIKE = 0.4
 INSTRUCTION = "Decide whether a message to the bank must be seen by a person today."
 LABELS = {"report": "a theft or misuse that is happening or not yet dealt with", "other": "everything else"}
 REPEATED_SLOTS = ("amount", "date", "time")
@@ -96,6 +98,21 @@ def split_cores(kinds: dict[str, list[Core]], seed: int) -> CoreSplit:
             left = left[size:]
         parts["source"] += left
     return CoreSplit(**{part: tuple(cores) for part, cores in parts.items()})
+
+
+def _content(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z']+", re.sub(r"\{\w+\}", "", text.lower())))
+
+
+def more_teacher_cores(folder: Path, split: CoreSplit) -> list[Core]:
+    """Cores written for the teacher alone, less those that share `MOST_ALIKE` of their words with a core of the demo."""
+    demo = [_content(core.text) for part in (split.source, split.test_indist, split.test_balanced) for core in part]
+    found = []
+    for core in (core for cores in read_cores(folder).values() for core in cores):
+        ours = _content(core.text)
+        if all(len(ours & theirs) < MOST_ALIKE * len(ours | theirs) for theirs in demo):
+            found.append(replace(core, id=f"teacher-{core.id}"))
+    return found
 
 
 def card_number(rng: random.Random) -> str:

@@ -24,10 +24,10 @@ class LanguageSettings:
     """Settings of pretraining; a step reads `rows` blocks of `block` tokens."""
 
     passes: float
-    rows: int = 24
+    rows: int = 12
     block: int = 192
-    matrix_rate: float = 0.01
-    embedding_rate: float = 2e-3
+    matrix_rate: float = 0.03
+    embedding_rate: float = 1e-2
     weight_decay: float = 0.05
     warmup: float = 0.05
     seed: int = 0

@@ -25,7 +25,7 @@ def test_files_and_folders_are_private(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(ValueError, match="half"), atomic_file(path, "w") as file:  # noqa: PT012
+    with pytest.raises(ValueError, match="half"), atomic_file(path, "w") as file:
         file.write("new")
         raise ValueError("half")
     assert path.read_text() == "old"

@@ -81,7 +81,7 @@ def test_ctrl_c_stops_after_the_wave_and_keeps_it(tiny_gguf: Path, progress: Any
     kept: list[Answer] = []
     with opened(tiny_gguf, progress) as teacher:
         whole = [answer for wave in teacher.label(ROWS, NONE, progress) for answer in wave]
-    with opened(tiny_gguf, progress) as teacher, pytest.raises(Interrupted):  # noqa: PT012
+    with opened(tiny_gguf, progress) as teacher, pytest.raises(Interrupted):
         for wave in teacher.label(ROWS, NONE, progress):
             kept += wave
             if len(kept) == len(wave):
