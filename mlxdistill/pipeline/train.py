@@ -11,6 +11,7 @@ from mlxdistill.errors import DataError
 from mlxdistill.filters.funnel import dropped_rows
 from mlxdistill.pipeline.answers import teacher_answers
 from mlxdistill.pipeline.stage import Context, Result, Stage, prompt_template, task_of
+from mlxdistill.platform.cores import blas_threads
 from mlxdistill.platform.models import model_fingerprint
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.log import log_event
@@ -110,7 +111,13 @@ def _work(context: Context) -> Result:
         log_event(run, "validation", **dataclasses.asdict(event))
 
     result = train_student(request, context.reporter, on_event)
-    figures = {"rows_in": counts[0], "rows_valid": counts[1], "seed": config.train.seed, **dataclasses.asdict(result)}
+    figures = {
+        "rows_in": counts[0],
+        "rows_valid": counts[1],
+        "seed": config.train.seed,
+        "threads": blas_threads(),
+        **dataclasses.asdict(result),
+    }
     if result.truncated:
         context.reporter.note(
             f"{result.truncated:,} rows were longer than student.max_tokens and lost the end of their text"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
+from mlxdistill.platform.cores import thread_environment
 from mlxdistill.student.requests import PredictQuestion, PredictRequest, PredictResult
 from mlxdistill.tasks.protocols import Answer, Progress
 from mlxdistill.tasks.rows import Row
@@ -29,7 +30,9 @@ class StudentPredictor:
 
     def __enter__(self) -> StudentPredictor:
         entry = "mlxdistill.student.child:open_predictor"
-        self._worker = self._stack.enter_context(Worker(entry, self._request, name="student", progress=self._progress))
+        self._worker = self._stack.enter_context(
+            Worker(entry, self._request, name="student", progress=self._progress, environment=thread_environment())
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from mlxdistill.platform.cores import thread_environment
 from mlxdistill.student.requests import TrainEvent, TrainRequest, TrainResult
 from mlxdistill.tasks.protocols import Progress
 from mlxdistill.workers import Worker
@@ -18,7 +19,13 @@ def train_student(request: TrainRequest, progress: Progress, on_event: Callable[
     Raises ModelError, DataError or MlxDistillError for what a user can mend, WorkerError where the process dies, and
     Interrupted after a stop, with a checkpoint made.
     """
-    with Worker("mlxdistill.student.child:open_trainer", request, name="student", progress=progress) as worker:
+    with Worker(
+        "mlxdistill.student.child:open_trainer",
+        request,
+        name="student",
+        progress=progress,
+        environment=thread_environment(),
+    ) as worker:
         for event in worker.ask("train"):
             on_event(event)
         result: TrainResult = worker.result

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlxdistill.errors import ModelError
+from mlxdistill.platform.cores import usable_cores
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.trie import build_trie
 from mlxdistill.teacher.branches import Plan, Step, plan_branches
 from mlxdistill.teacher.engine import Engine, EngineSettings, Model, NoSlot, Token
-from mlxdistill.teacher.threads import usable_cores
 from mlxdistill.teacher.tokens import plain_tokens, template_tokens
 
 CHUNK_ROWS = 1024

@@ -8,7 +8,6 @@ logits are the same for any number.
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Sequence
 
@@ -20,15 +19,6 @@ ROUNDS = 2
 MANY_CORES = 8
 WORTH_A_NOTE = 1.5
 _SCRATCH = 1  # any sequence but the prefix's
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    import psutil
-
-    return psutil.cpu_count(logical=False) or 1
 
 
 def use_fastest(engine: Engine, tokens: Sequence[int], progress: Progress) -> None:

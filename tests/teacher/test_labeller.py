@@ -13,12 +13,12 @@ import pytest
 
 from mlxdistill.config.models import TeacherConfig
 from mlxdistill.errors import Interrupted, ModelError
+from mlxdistill.platform.cores import usable_cores
 from mlxdistill.tasks.classification import ClassificationTask, Label
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import Row
 from mlxdistill.teacher import labeller as module
 from mlxdistill.teacher.labeller import LlamaLabeller, open_labeller
-from mlxdistill.teacher.threads import usable_cores
 
 TASK = ClassificationTask("Which is it?", (Label("fine", "civil", "ok"), Label("bad", "rude", "toxic a")))
 ROWS = [Row(f"row-{number}", "card lost " * (number % 7) + "ok") for number in range(40)]
