@@ -24,7 +24,22 @@ from demo_models import bpe, checks, files, scores, teaching
 from demo_models.corpus import Corpus, read_corpus
 from demo_models.llama import Llama, LlamaShape, parameter_count
 from demo_models.pretraining import LanguageSettings, pretrain
-from demo_rows import CORES_FOLDER, Core, CoreSplit, Row, demo_sets, prompt_parts, read_cores, split_cores, vary, write_rows
+from demo_rows import (
+    CORES_FOLDER,
+    SOURCE_CORES_FOLDER,
+    TEACHER_CORES_FOLDER,
+    Core,
+    CoreSplit,
+    Row,
+    demo_sets,
+    more_source_cores,
+    more_teacher_cores,
+    prompt_parts,
+    read_cores,
+    split_cores,
+    vary,
+    write_rows,
+)
 from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +57,7 @@ class Recipe:
     teacher: LlamaShape = LlamaShape(hidden=320, layers=8, heads=5, feed_forward=864)
     student: LlamaShape = LlamaShape(hidden=160, layers=6, heads=5, feed_forward=448)
     teacher_language: LanguageSettings = LanguageSettings(passes=1.0, embedding_rate=1e-2)
-    student_language: LanguageSettings = LanguageSettings(passes=1.0, embedding_rate=1.2e-2)
+    student_language: LanguageSettings = LanguageSettings(passes=2.0, embedding_rate=1.2e-2)
     teaching: teaching.TeachingSettings = teaching.TeachingSettings()
     teaching_dropout: float = 0.1
     variants: int = 20
@@ -160,12 +175,15 @@ def build(recipe: Recipe, data: Path, models: Path, rows_folder: Path, cache: Pa
     _seed(recipe.seed)
     stages = Stages(cache, recipe.seed)
     split = split_cores(read_cores(CORES_FOLDER), recipe.seed)
-    sets: dict[str, list[Row]] = demo_sets(split, recipe.seed)
-    for name, rows in sets.items():
-        write_rows(rows_folder / f"{name}.jsonl", rows)
     corpus = read_corpus(data, recipe.seed, recipe.comments, recipe.bookings)
     tokenizer = make_tokenizer(corpus, split, recipe)
     taught, kept_back = hold_out(split.teacher, recipe.held_out_every)
+    taught += more_teacher_cores(TEACHER_CORES_FOLDER, split)
+    known = [*taught, *kept_back, *split.source, *split.test_indist, *split.test_balanced]
+    split = replace(split, source=split.source + more_source_cores(SOURCE_CORES_FOLDER, known))
+    sets: dict[str, list[Row]] = demo_sets(split, recipe.seed)
+    for name, rows in sets.items():
+        write_rows(rows_folder / f"{name}.jsonl", rows)
     words = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     language = [words, recipe.comments, recipe.bookings, recipe.seed]
 

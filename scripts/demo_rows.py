@@ -18,6 +18,7 @@ from pathlib import Path
 from demo_models import words
 
 CORES_FOLDER = Path(__file__).parent / "demo_cores"
+SOURCE_CORES_FOLDER = CORES_FOLDER / "source"
 TEACHER_CORES_FOLDER = Path(__file__).parent / "demo_models" / "teacher_cores"
 MOST_ALIKE = 0.4
 INSTRUCTION = "Decide whether a message to the bank must be seen by a person today."
@@ -113,6 +114,17 @@ def more_teacher_cores(folder: Path, split: CoreSplit) -> list[Core]:
         if all(len(ours & theirs) < MOST_ALIKE * len(ours | theirs) for theirs in demo):
             found.append(replace(core, id=f"teacher-{core.id}"))
     return found
+
+
+def more_source_cores(folder: Path, others: Iterable[Core]) -> tuple[Core, ...]:
+    """Cores for the source alone, less those that share `MOST_ALIKE` of their words with one of `others`."""
+    known = [_content(core.text) for core in others]
+    found = []
+    for core in (core for cores in read_cores(folder).values() for core in cores):
+        ours = _content(core.text)
+        if all(len(ours & theirs) < MOST_ALIKE * len(ours | theirs) for theirs in known):
+            found.append(replace(core, id=f"source-{core.id}"))
+    return tuple(found)
 
 
 def card_number(rng: random.Random) -> str:
@@ -287,7 +299,7 @@ def demo_sets(split: CoreSplit, seed: int) -> dict[str, list[Row]]:
             split.test_balanced, {"report": 100, "other": 50, "other_hard": 50}, "balanced", rng, taken
         ),
         "test_indist": make_set(split.test_indist, {"report": 30, "other": 170, "other_hard": 100}, "indist", rng, taken),
-        "messages": make_set(split.source, {"report": 280, "other": 1320, "other_hard": 800}, "message", rng, taken),
+        "messages": make_set(split.source, {"report": 400, "other": 1900, "other_hard": 1100}, "message", rng, taken),
     }
 
 

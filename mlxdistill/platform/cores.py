@@ -19,8 +19,8 @@ def usable_cores() -> int:
 def blas_threads() -> int:
     """Threads of OpenBLAS: what the user's environment says, else one a core.
 
-    The number decides how sums are split and so the last bits of a training: it is set, not left to the library, and kept
-    in the manifest.
+    The number decides how sums are split and so the last bits of a training: it is set, not left to the library, and
+    kept in the manifest.
     """
     asked = os.environ.get(BLAS_THREADS, "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else usable_cores()
