@@ -1,6 +1,6 @@
 """How much longer `mlxdistill --help` takes than a bare typer app's: both in turn, the ratio and its spread.
 
-    python scripts/bench_help.py [--runs 15]
+python scripts/bench_help.py [--runs 15]
 """
 
 from __future__ import annotations

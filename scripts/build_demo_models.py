@@ -4,7 +4,8 @@
 
 Needs the extra `models` (torch). Stages: rows, tokenizer, teacher pretraining, teacher teaching, student pretraining,
 files, checks, scores. Trained weights are kept in `--cache` under a name made of all that went into them, so that a
-change of a later stage does not repeat the earlier ones. The last line on stdout is a JSON object with what was measured.
+change of a later stage does not repeat the earlier ones. The last line on stdout is a JSON object with what was
+measured.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Recipe:
     teacher_language: LanguageSettings = LanguageSettings(passes=1.0, embedding_rate=1e-2)
     student_language: LanguageSettings = LanguageSettings(passes=2.0, embedding_rate=1.2e-2)
     teaching: teaching.TeachingSettings = teaching.TeachingSettings()
-    teaching_dropout: float = 0.1
-    variants: int = 20
+    teaching_dropout: float = 0.15
+    variants: int = 9
     held_out_every: int = 8
 
     def tiny(self) -> Recipe:
@@ -161,8 +162,12 @@ def check_files(
     asked, short = teaching.Prompt.of(tokenizer), scores.student_prompt(tokenizer)
     ids = [bpe.text_ids(tokenizer, text) for text in texts[:50]]
     return {
-        "llama.cpp": checks.check_gguf(gguf_path, teacher, tokenizer, messy, [asked.head + i + asked.tail for i in ids]),
-        "mlx_lm": checks.check_hub_folder(student_folder, student, tokenizer, messy, [short.head + i + short.tail for i in ids]),
+        "llama.cpp": checks.check_gguf(
+            gguf_path, teacher, tokenizer, messy, [asked.head + i + asked.tail for i in ids]
+        ),
+        "mlx_lm": checks.check_hub_folder(
+            student_folder, student, tokenizer, messy, [short.head + i + short.tail for i in ids]
+        ),
     }
 
 
@@ -213,7 +218,11 @@ def build(recipe: Recipe, data: Path, models: Path, rows_folder: Path, cache: Pa
     held_texts = [vary(core, rng) for core in held]
     return {
         "parameters": {"teacher": parameter_count(teacher), "student": parameter_count(student)},
-        "bytes": {"teacher": gguf_path.stat().st_size, "student": _folder_bytes(student_folder), "all": _folder_bytes(models)},
+        "bytes": {
+            "teacher": gguf_path.stat().st_size,
+            "student": _folder_bytes(student_folder),
+            "all": _folder_bytes(models),
+        },
         "rows": {name: len(rows) for name, rows in sets.items()},
         "checks": check_files(teacher, student, tokenizer, list(corpus.plain), gguf_path, student_folder),
         "teacher_on_held_out_cores": scores.held_out_scores(teacher, tokenizer, held, held_texts),

@@ -1,9 +1,9 @@
 """Rows of the embedded demo: messages to a bank's inbox, made from hand-written core messages.
 
 A core is the heart of one message with slots such as {amount}. The cores are split once: those the demo teacher is
-trained on, and those the demo's rows come from, again apart for the source and the two test sets; so no row of the demo is a
-variant of one the teacher was taught. Everything follows from the seed, and what is put around a core never depends
-on its label.
+trained on, and those the demo's rows come from, again apart for the source and the two test sets; so no row of the
+demo is a variant of one the teacher was taught. Everything follows from the seed, and what is put around a core never
+depends on its label.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _content(text: str) -> frozenset[str]:
 
 
 def more_teacher_cores(folder: Path, split: CoreSplit) -> list[Core]:
-    """Cores written for the teacher alone, less those that share `MOST_ALIKE` of their words with a core of the demo."""
+    """Cores for the teacher alone, less those that share `MOST_ALIKE` of their words with a core of the demo."""
     demo = [_content(core.text) for part in (split.source, split.test_indist, split.test_balanced) for core in part]
     found = []
     for core in (core for cores in read_cores(folder).values() for core in cores):
@@ -152,7 +152,9 @@ def _amount(rng: random.Random) -> str:
 
 def _phone(rng: random.Random) -> str:
     tail = f"{rng.randrange(1000):03d}"
-    return rng.choice((f"07700 900{tail}", f"07700900{tail}", f"+44 7700 900{tail}", f"020 7946 0{tail}", f"01632 960{tail}"))
+    return rng.choice(
+        (f"07700 900{tail}", f"07700900{tail}", f"+44 7700 900{tail}", f"020 7946 0{tail}", f"01632 960{tail}")
+    )
 
 
 def _address(rng: random.Random) -> str:
@@ -167,7 +169,9 @@ def _address(rng: random.Random) -> str:
 def _date(rng: random.Random) -> str:
     day, month = rng.randrange(1, 29), rng.randrange(12)
     name = words.MONTHS[month]
-    return rng.choice((f"{day} {name}", f"{day} {name}", f"{name} {day}", f"{day:02d}/{month + 1:02d}", f"{day} {name[:3]}"))
+    return rng.choice(
+        (f"{day} {name}", f"{day} {name}", f"{name} {day}", f"{day:02d}/{month + 1:02d}", f"{day} {name[:3]}")
+    )
 
 
 def _time(rng: random.Random) -> str:
@@ -194,7 +198,9 @@ def slot_values(rng: random.Random) -> dict[str, str]:
         "city": rng.choice(words.CITIES),
         "email": f"{first}.{last}{rng.choice(('', rng.randrange(1, 99)))}@{rng.choice(words.MAIL_NAMES)}".lower(),
         "account": f"{rng.randrange(10**7, 10**8)}",
-        "reference": rng.choice((f"{letters}{rng.randrange(10**5, 10**6)}", f"{letters}-{rng.randrange(10**4, 10**5)}")),
+        "reference": rng.choice(
+            (f"{letters}{rng.randrange(10**5, 10**6)}", f"{letters}-{rng.randrange(10**4, 10**5)}")
+        ),
         "weekday": rng.choice(words.WEEKDAYS),
         "year": str(rng.randrange(1988, 2024)),
         "birth_year": str(rng.randrange(1938, 2004)),
@@ -281,7 +287,9 @@ def _deal(cores: Iterable[Core], rows: int, rng: random.Random) -> list[Core]:
     return [order[i % len(order)] for i in range(rows)]
 
 
-def make_set(cores: Iterable[Core], counts: dict[str, int], name: str, rng: random.Random, taken: set[str]) -> list[Row]:
+def make_set(
+    cores: Iterable[Core], counts: dict[str, int], name: str, rng: random.Random, taken: set[str]
+) -> list[Row]:
     """Rows of one set; `counts` says how many of each kind (report, other, other_hard)."""
     kinds: dict[str, list[Core]] = {"report": [], "other": [], "other_hard": []}
     for core in cores:
@@ -298,7 +306,9 @@ def demo_sets(split: CoreSplit, seed: int) -> dict[str, list[Row]]:
         "test_balanced": make_set(
             split.test_balanced, {"report": 100, "other": 50, "other_hard": 50}, "balanced", rng, taken
         ),
-        "test_indist": make_set(split.test_indist, {"report": 30, "other": 170, "other_hard": 100}, "indist", rng, taken),
+        "test_indist": make_set(
+            split.test_indist, {"report": 30, "other": 170, "other_hard": 100}, "indist", rng, taken
+        ),
         "messages": make_set(split.source, {"report": 400, "other": 1900, "other_hard": 1100}, "message", rng, taken),
     }
 

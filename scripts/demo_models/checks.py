@@ -80,7 +80,9 @@ def torch_logits(model: Llama, ids: Sequence[int]) -> np.ndarray:
     return model.logits(hidden[0, -1]).numpy()
 
 
-def check_gguf(path: Path, model: Llama, tokenizer: Tokenizer, texts: Sequence[str], prompts: Sequence[list[int]]) -> dict[str, float]:
+def check_gguf(
+    path: Path, model: Llama, tokenizer: Tokenizer, texts: Sequence[str], prompts: Sequence[list[int]]
+) -> dict[str, float]:
     """Compare tokens on `texts` and logits on `prompts`; raises where tokens differ or logits are far apart."""
     other = GgufModel(path)
     for text in texts:
@@ -102,7 +104,9 @@ def check_gguf(path: Path, model: Llama, tokenizer: Tokenizer, texts: Sequence[s
     }
 
 
-def check_hub_folder(folder: Path, model: Llama, tokenizer: Tokenizer, texts: Sequence[str], prompts: Sequence[list[int]]) -> dict[str, float]:
+def check_hub_folder(
+    folder: Path, model: Llama, tokenizer: Tokenizer, texts: Sequence[str], prompts: Sequence[list[int]]
+) -> dict[str, float]:
     """Load `folder` with mlx-lm and compare tokens and logits; raises where they differ."""
     import mlx.core as mx
     from mlx_lm import load

@@ -51,7 +51,9 @@ def _banking(folder: Path) -> list[Utterance]:
 
 def _clinc(path: Path) -> list[Utterance]:
     parts = json.loads(path.read_text(encoding="utf-8"))
-    rows = [Utterance(text, _words(intent)) for part in sorted(parts) for text, intent in parts[part] if intent != "oos"]
+    rows = [
+        Utterance(text, _words(intent)) for part in sorted(parts) for text, intent in parts[part] if intent != "oos"
+    ]
     return list(dict.fromkeys(rows))
 
 
@@ -95,4 +97,6 @@ def read_corpus(data: Path, seed: int, comments: int, bookings: int) -> Corpus:
     plain = _comments(data / "jigsaw" / "comments_20k.jsonl", rng)[:comments]
     plain += _bookings(data / "restaurant8k", rng, bookings)
     plain += _personal(data / "presidio_research")
-    return Corpus(tuple(plain), tuple(_banking(data / "banking77")), tuple(_clinc(data / "clinc150" / "data_full.json")))
+    return Corpus(
+        tuple(plain), tuple(_banking(data / "banking77")), tuple(_clinc(data / "clinc150" / "data_full.json"))
+    )

@@ -37,7 +37,13 @@ class Optimisers:
     """Muon for hidden matrices, AdamW for embeddings and norms, one schedule: warm-up, then a straight line down."""
 
     def __init__(
-        self, model: nn.Module, steps: int, matrix_rate: float, embedding_rate: float, weight_decay: float, warmup: float
+        self,
+        model: nn.Module,
+        steps: int,
+        matrix_rate: float,
+        embedding_rate: float,
+        weight_decay: float,
+        warmup: float,
     ) -> None:
         named = list(model.named_parameters())
         matrices = [weight for name, weight in named if weight.dim() == 2 and "embed" not in name]
@@ -78,7 +84,9 @@ def language_loss(model: Llama, rows: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
 
 
-def pretrain(model: Llama, documents: Sequence[list[int]], end: int, settings: LanguageSettings, note: Note) -> list[float]:
+def pretrain(
+    model: Llama, documents: Sequence[list[int]], end: int, settings: LanguageSettings, note: Note
+) -> list[float]:
     """Train `model` in place on `documents`; returns the loss of each step."""
     generator = torch.Generator().manual_seed(settings.seed)
     whole = [pack(documents, settings.block, end, generator) for _ in range(int(settings.passes + 0.999))]

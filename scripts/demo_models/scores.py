@@ -49,7 +49,9 @@ def binary_scores(gold: Sequence[str], chances: np.ndarray) -> Scores:
     }
 
 
-def held_out_scores(model: Llama, tokenizer: Tokenizer, cores: Sequence[Core], texts: Sequence[str]) -> dict[str, float]:
+def held_out_scores(
+    model: Llama, tokenizer: Tokenizer, cores: Sequence[Core], texts: Sequence[str]
+) -> dict[str, float]:
     """Scores on messages of cores the teacher was not taught, with the hard `other` ones apart."""
     chances = probabilities(model, tokenizer, texts, Prompt.of(tokenizer))
     found = binary_scores([core.label for core in cores], chances)
@@ -79,7 +81,8 @@ def demo_scores(teacher: Llama, student: Llama, tokenizer: Tokenizer, sets: dict
     teacher_prompt = Prompt.of(tokenizer)
     found: dict[str, object] = {}
     chances = {
-        name: probabilities(teacher, tokenizer, [row.text for row in rows], teacher_prompt) for name, rows in sets.items()
+        name: probabilities(teacher, tokenizer, [row.text for row in rows], teacher_prompt)
+        for name, rows in sets.items()
     }
     names = list(LABELS)
     taught = [names[index] for index in chances["messages"].argmax(axis=1)]

@@ -37,14 +37,14 @@ UNCLEAR_INTENTS = frozenset({
 class TeachingSettings:
     """Settings of the teaching stage; a step sees `rows` messages, `intent_share` of them from the data sets."""
 
-    steps: int = 260
+    steps: int = 300
     rows: int = 40
     intent_share: float = 0.35
     smoothing: float = 0.05
     text_weight: float = 0.1
-    token_noise: float = 0.05
-    matrix_rate: float = 0.004
-    embedding_rate: float = 8e-4
+    token_noise: float = 0.08
+    matrix_rate: float = 0.007
+    embedding_rate: float = 1.4e-3
     weight_decay: float = 0.1
     seed: int = 0
 
@@ -113,7 +113,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded ids (rows, length); targets are -100 where nothing is asked; `wrong_targets` are the other label's."""
+    """Right-padded ids (rows, length); targets are -100 where nothing is asked, `wrong_targets` the other label's."""
 
     ids: Tensor
     answer_targets: Tensor
@@ -122,7 +122,7 @@ class Batch:
 
 
 def make_batch(examples: Sequence[Example], prompt: Prompt, noise: float, vocabulary: int, rng: random.Random) -> Batch:
-    """Text, tail and answer of each example; `noise` is the share of text tokens replaced by random ones in the input."""
+    """Text, tail and answer of each example; `noise` is the share of input tokens replaced by random ones."""
     rows = [e.text + prompt.tail + prompt.answers[e.label] for e in examples]
     length = max(map(len, rows)) - 1
     ids = torch.zeros(len(rows), length, dtype=torch.long)
@@ -182,7 +182,10 @@ def teach(
     """Train `model` in place."""
     rng = random.Random(f"{settings.seed}-steps")
     of_intents = round(settings.rows * settings.intent_share)
-    draws = [(Draw(cores, f"{settings.seed}-c"), settings.rows - of_intents), (Draw(intents, f"{settings.seed}-i"), of_intents)]
+    draws = [
+        (Draw(cores, f"{settings.seed}-c"), settings.rows - of_intents),
+        (Draw(intents, f"{settings.seed}-i"), of_intents),
+    ]
     batches = _steps_of_examples([d for d in draws if d[1]], settings.steps, rng)
     optimisers = Optimisers(
         model, settings.steps, settings.matrix_rate, settings.embedding_rate, settings.weight_decay, warmup=0.05
@@ -198,7 +201,8 @@ def teach(
         losses.append(loss.item())
         if step % 40 == 0 or step == settings.steps:
             said = check() if check else ""
-            note(f"step {step}/{settings.steps} loss {sum(losses[-40:]) / 40:.3f} {time.monotonic() - started:.0f} s {said}")
+            seconds = time.monotonic() - started
+            note(f"step {step}/{settings.steps} loss {sum(losses[-40:]) / 40:.3f} {seconds:.0f} s {said}")
 
 
 @torch.no_grad()

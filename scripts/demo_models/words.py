@@ -42,7 +42,9 @@ STREETS = (
     "Wellington West Willow Windmill Yew"
 ).split()
 STREET_KINDS = ("Road", "Street", "Lane", "Avenue", "Close", "Drive", "Terrace", "Gardens", "Row", "Way", "Rd", "St")
-POSTCODE_AREAS = "AB BA BD BN BS CF CH CV DE DH DL DN EH EX GL HD HR IP LA LE LN LS NE NG NR OX PL PR SA SK SN TR WF YO".split()
+POSTCODE_AREAS = (
+    "AB BA BD BN BS CF CH CV DE DH DL DN EH EX GL HD HR IP LA LE LN LS NE NG NR OX PL PR SA SK SN TR WF YO".split()
+)
 MERCHANT_HEADS = (
     "Alderway Amberline Applecart Arbutus Argosy Bellweather Birchfield Bluefinch Bramwell Brightside Bytecove Calyx "
     "Candleford Cinderhill Clovermart Copperpot Corvane Daleside Dovecote Drift Elmtree Everglow Fablehouse Fernway "
