@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from mlxdistill.platform.blas import load_blas
@@ -9,6 +11,8 @@ from mlxdistill.privacy.guard import install_guard
 
 install_guard()
 load_blas()
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and every process they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SilentProgress:

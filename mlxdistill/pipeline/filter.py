@@ -11,6 +11,7 @@ from mlxdistill.filters.funnel import dropped_rows, filters_of, funnel, run_filt
 from mlxdistill.filters.held_out import HeldOut
 from mlxdistill.pipeline.answers import teacher_answers
 from mlxdistill.pipeline.stage import Context, Result, Stage
+from mlxdistill.rundir.layout import RunDir
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.rows import read_rows
 
@@ -41,4 +42,11 @@ def _held_out(context: Context) -> HeldOut:
     return HeldOut(frozenset(row.id for row in rows), groups)
 
 
-STAGE = Stage("filter", _inputs, _work, keeps=lambda run: (run.labels,))
+def _has_decisions(run: RunDir) -> bool:
+    if not run.labels.exists():
+        return False
+    with LabelStore(run.labels) as store:
+        return next(store.decisions(), None) is not None
+
+
+STAGE = Stage("filter", _inputs, _work, is_kept=_has_decisions)

@@ -97,4 +97,4 @@ def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path
     return [run.test_balanced]
 
 
-STAGE = Stage("label", _inputs, _work, keeps=lambda run: (run.labels,), frozen=True)
+STAGE = Stage("label", _inputs, _work, is_kept=lambda run: run.labels.exists(), frozen=True)

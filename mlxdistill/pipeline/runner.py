@@ -62,8 +62,7 @@ def _check_finished(stage: Stage, context: Context) -> None:
 
 
 def _is_current(stage: Stage, context: Context, inputs: Mapping[str, Any]) -> bool:
-    kept = all(path.exists() for path in stage.keeps(context.run))
-    return kept and context.manifest.is_current(stage.name, inputs)
+    return stage.is_kept(context.run) and context.manifest.is_current(stage.name, inputs)
 
 
 def _run_stage(stage: Stage, context: Context) -> bool:

@@ -66,14 +66,14 @@ class Stage:
     Attributes:
         inputs: everything the result depends on; the stage is skipped while it stays the same.
         work: does it.
-        keeps: files that hold the result besides the outputs, and change without a new run of the stage.
+        is_kept: whether what the stage left besides its outputs, in the label store, is still there.
         frozen: the outputs are test rows: once written, they are never replaced by others.
     """
 
     name: str
     inputs: Callable[[Context], Mapping[str, Any]]
     work: Callable[[Context], Result]
-    keeps: Callable[[RunDir], Sequence[Path]] = lambda run: ()
+    is_kept: Callable[[RunDir], bool] = lambda run: True
     frozen: bool = False
 
 
