@@ -118,10 +118,6 @@ def _work(context: Context) -> Result:
         "threads": blas_threads(),
         **dataclasses.asdict(result),
     }
-    if result.truncated:
-        context.reporter.note(
-            f"{result.truncated:,} rows were longer than student.max_tokens and lost the end of their text"
-        )
     outputs = [run.adapters / "adapters.safetensors", run.adapters / "adapter_config.json"]
     outputs += [run.student_data / "train.jsonl", run.student_data / "valid.jsonl"]
     line = f"{counts[0]:,} rows, {result.steps:,} steps, {result.rows_per_second:,.0f} rows/s"
