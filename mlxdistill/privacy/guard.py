@@ -8,15 +8,19 @@ code that opens sockets of its own is beyond Python's reach: the proof for that 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from mlxdistill.errors import NetworkBlockedError
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
+# These look a name up in C before the hook hears of them.
+_RESOLVING_METHODS = ("connect", "connect_ex", "sendto")
 _installed = False
 
 
@@ -39,21 +43,38 @@ def install_guard() -> None:
     if not _installed:
         _installed = True
         sys.addaudithook(_audit)
+        for name in _RESOLVING_METHODS:
+            setattr(socket.socket, name, _without_look_up(getattr(socket.socket, name)))
+
+
+def _without_look_up(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`method` of a socket, whose last argument is an address, refusing one beyond this machine before it begins."""
+
+    @functools.wraps(method)
+    def guarded(self: socket.socket, *arguments: Any) -> Any:
+        if self.family in _INTERNET and arguments and isinstance(arguments[-1], tuple):
+            _check(arguments[-1])
+        return method(self, *arguments)
+
+    return guarded
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         connection, address = arguments  # sendmsg on a connected socket has no address
-        if connection.family in _INTERNET and address is not None and not _is_local(address[0]):
-            _block(f"{address[0]}:{address[1]}")
+        if connection.family in _INTERNET and address is not None:
+            _check(address)
     elif event == "socket.getnameinfo":
-        address = arguments[0]
-        if not _is_local(address[0]):
-            _block(f"{address[0]}:{address[1]}")
+        _check(arguments[0])
     elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
         host = arguments[0]
         if host and not _is_local(host):
             _block(str(host))
+
+
+def _check(address: tuple[Any, ...]) -> None:
+    if not _is_local(address[0]):
+        _block(f"{address[0]}:{address[1]}")
 
 
 def _is_local(host: str | bytes) -> bool:

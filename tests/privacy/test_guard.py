@@ -25,6 +25,17 @@ def test_not_even_a_name_is_looked_up() -> None:
         socket.getaddrinfo("huggingface.example", 443)
 
 
+@pytest.mark.parametrize("method", ["connect", "connect_ex"])
+def test_a_name_given_to_a_socket_is_not_looked_up(method: str) -> None:
+    with socket.socket() as connection, pytest.raises(NetworkBlockedError, match=r"huggingface\.example:443"):
+        getattr(connection, method)(("huggingface.example", 443))
+
+
+def test_a_name_given_with_a_datagram_is_not_looked_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, pytest.raises(NetworkBlockedError):
+        udp.sendto(b"text", ("huggingface.example", 53))
+
+
 def test_datagrams_are_blocked_too() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, pytest.raises(NetworkBlockedError):
         udp.sendto(b"text", ("192.0.2.1", 53))
