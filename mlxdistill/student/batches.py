@@ -1,8 +1,9 @@
 """Which rows are trained on together.
 
 Rows of like length share a batch, so that little padding is computed; lengths are padded to few values, so that few
-shapes are compiled. Every row is in exactly one batch of an epoch, the last ones too, and batches differ in size by one
-row at most, because a batch of a single left-over row would move the adapter as far as a full one.
+shapes are compiled where a device compiles them. Every row is in exactly one batch of an epoch, the last ones too,
+and batches differ in size by one row at most, because a batch of a single left-over row would move the adapter as far
+as a full one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-PAD_MULTIPLE = 16
+COMPILED_MULTIPLE = 16
+UNCOMPILED_MULTIPLE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +26,21 @@ class Batch:
     length: int
 
 
-def padded_length(tokens: int, multiple: int = PAD_MULTIPLE) -> int:
+def padded_length(tokens: int, multiple: int) -> int:
     return -(-tokens // multiple) * multiple
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[Batch]:
+def epoch_batches(lengths: Sequence[int], batch_size: int, multiple: int, *, seed: int, epoch: int) -> list[Batch]:
     """The batches of an epoch, in order; the same for the same seed and epoch.
 
     Args:
         lengths: tokens that each row feeds to the model.
+        multiple: of which padded lengths are multiples.
 
     Returns ceil(rows / batch_size) batches.
     """
     random = np.random.default_rng([seed, epoch])
-    padded = np.array([padded_length(length) for length in lengths])
+    padded = np.array([padded_length(length, multiple) for length in lengths])
     # Rows of one padded length meet others of it in each epoch: the order within is random, then sorted stably.
     shuffled = random.permutation(len(padded))
     ordered = shuffled[np.argsort(padded[shuffled], kind="stable")]
@@ -46,7 +49,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: 
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def even_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int) -> list[Batch]:
+def even_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int, multiple: int) -> list[Batch]:
     """Batches for prediction and validation, longest rows first: one row, or at most `batch_tokens` positions."""
     batches: list[Batch] = []
     rows: list[int] = []
@@ -56,7 +59,7 @@ def even_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int) -> l
             batches.append(Batch(tuple(rows), longest))
             rows = []
         if not rows:
-            longest = padded_length(lengths[row])
+            longest = padded_length(lengths[row], multiple)
         rows.append(row)
     if rows:
         batches.append(Batch(tuple(rows), longest))

@@ -12,8 +12,9 @@ from mlxdistill.platform.metal import has_metal, set_memory_limits
 from mlxdistill.rundir.files import file_sha256
 from mlxdistill.student.adapter import AdapterShape, add_lora, load_adapter, write_adapter
 from mlxdistill.student.base import Base, load_base
+from mlxdistill.student.batches import COMPILED_MULTIPLE, UNCOMPILED_MULTIPLE
 from mlxdistill.student.checkpoints import Checkpoints
-from mlxdistill.student.cpu_kernels import use_fast_exponentials
+from mlxdistill.student.cpu_kernels import use_cpu_kernels
 from mlxdistill.student.encoding import EncodedRow, RowEncoder, read_encoded
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.loop import Material, Reporter, Training
@@ -92,14 +93,20 @@ def open_predictor(request: PredictRequest, channel: Channel) -> Callable[[Predi
     base.model.eval()
     encoder = RowEncoder(base.tokenizer, labels=request.labels, prompt=request.prompt, max_tokens=request.max_tokens)
     assert encoder.trie is not None
-    scorer = LabelScorer(_head(base, channel), len(base.model.layers), encoder.trie, batch_tokens=request.batch_tokens)
+    scorer = LabelScorer(
+        _head(base, channel),
+        len(base.model.layers),
+        encoder.trie,
+        batch_tokens=request.batch_tokens,
+        multiple=COMPILED_MULTIPLE if has_metal() else UNCOMPILED_MULTIPLE,
+    )
     return lambda question, reporter: _predict(question, reporter, encoder, scorer)
 
 
 def _prepare_device() -> None:
     set_memory_limits()
     if not has_metal():
-        use_fast_exponentials()
+        use_cpu_kernels()
 
 
 def _predict(question: PredictQuestion, channel: Channel, encoder: RowEncoder, scorer: LabelScorer) -> PredictResult:

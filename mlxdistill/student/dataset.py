@@ -27,8 +27,10 @@ def write_training_files(
 ) -> tuple[int, int]:
     """Writes `train.jsonl` and `valid.jsonl`; returns their numbers of rows.
 
-    Training rows carry the teacher's label and probabilities. Validation rows carry the gold label where there is one,
-    because they choose the adapter, and the teacher's answer elsewhere.
+    Training rows carry the teacher's label and probabilities. Validation rows, which choose the adapter, carry them
+    too: among a few hundred rows only a handful are of a rare class, and how well the student follows the teacher's
+    opinion is a quieter measure than that handful of gold labels. Gold stands in for a teacher that gave a label alone,
+    or none.
 
     Raises DataError where a file would be empty.
     """
@@ -49,10 +51,11 @@ def _validation_examples(
     task: ClassificationTask, prompt: Prompt, rows: Sequence[Row], answers: Mapping[str, Answer]
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
-        if row.gold is not None:
+        answer = answers.get(row.id)
+        if row.gold is not None and (answer is None or answer.probabilities is None):
             yield _example(task, prompt, row, Answer(row.id, row.gold))
-        elif row.id in answers and answers[row.id].label is not None:
-            yield _example(task, prompt, row, answers[row.id])
+        elif answer is not None and answer.label is not None:
+            yield _example(task, prompt, row, answer)
 
 
 def _example(task: ClassificationTask, prompt: Prompt, row: Row, answer: Answer) -> dict[str, Any]:

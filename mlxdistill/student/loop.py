@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from mlxdistill.config.models import TrainConfig
 from mlxdistill.errors import MlxDistillError
 from mlxdistill.student.adapter import adapter_weights
-from mlxdistill.student.batches import Batch, epoch_batches, padding_efficiency
+from mlxdistill.student.batches import COMPILED_MULTIPLE, UNCOMPILED_MULTIPLE, Batch, epoch_batches, padding_efficiency
 from mlxdistill.student.checkpoints import Checkpoint, Checkpoints
 from mlxdistill.student.encoding import EncodedRow
 from mlxdistill.student.head import SupervisedHead
@@ -75,7 +75,8 @@ class Training:
         self._per_epoch = -(-len(material.train) // config.batch_size)
         self.total = self._per_epoch * config.epochs
         self._validated = _validation_steps(self._per_epoch, config.validations_per_epoch)
-        self._validator = Validator(material.head, material.valid, material.builder, config.batch_size)
+        self._multiple = COMPILED_MULTIPLE if compiled else UNCOMPILED_MULTIPLE
+        self._validator = Validator(material.head, material.valid, material.builder, config.batch_size, self._multiple)
         self._optimizer = mlx.optimizers.AdamW(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, bias_correction=True
         )
@@ -121,7 +122,9 @@ class Training:
         return padding_efficiency(self._lengths, batches)
 
     def _batches(self, epoch: int) -> list[Batch]:
-        return epoch_batches(self._lengths, self._config.batch_size, seed=self._config.seed, epoch=epoch)
+        return epoch_batches(
+            self._lengths, self._config.batch_size, self._multiple, seed=self._config.seed, epoch=epoch
+        )
 
     def _step(self, batch: Batch) -> None:
         import mlx.core as mx

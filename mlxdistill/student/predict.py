@@ -32,23 +32,25 @@ class LabelScorer:
     Args:
         layers: how many layers the model has.
         batch_tokens: most positions of one forward pass over prompts.
+        multiple: of which padded lengths are multiples.
 
     Attributes:
         continues: whether labels of several tokens go on from their prompt's keys and values.
     """
 
-    def __init__(self, head: SupervisedHead, layers: int, trie: Trie, *, batch_tokens: int) -> None:
+    def __init__(self, head: SupervisedHead, layers: int, trie: Trie, *, batch_tokens: int, multiple: int) -> None:
         self._head = head
         self._layers = layers
         self._trie = trie
         self._batch_tokens = batch_tokens
+        self._multiple = multiple
         self._runs = _runs(trie)
         self.continues = len(trie.nodes) > 1 and self._probe()
 
     def score(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """Class probabilities [prompts, labels] for prompts of tokens that end where the answer begins."""
         scores = np.zeros((len(prompts), len(self._trie.paths)))
-        for batch in even_batches([len(prompt) for prompt in prompts], self._batch_tokens, MOST_ROWS):
+        for batch in even_batches([len(prompt) for prompt in prompts], self._batch_tokens, MOST_ROWS, self._multiple):
             rows = [prompts[row] for row in batch.rows]
             for node, logarithms in self._continued(rows) if self.continues else self._repeated(rows):
                 for column, branch in enumerate(node.branches):
@@ -63,7 +65,7 @@ class LabelScorer:
 
         for path, nodes in self._runs:
             rows = [(*prompt, *path) for prompt in prompts]
-            length = padded_length(max(map(len, rows)))
+            length = padded_length(max(map(len, rows)), self._multiple)
             last = [number * length + len(prompt) - 1 for number, prompt in enumerate(prompts)]
             positions = [place + len(node.path) for node in nodes for place in last]
             logits = self._head(mx.array(token_matrix(rows, length)), mx.array(positions))
@@ -73,7 +75,7 @@ class LabelScorer:
         """Runs the prompts once, and the paths from there, some at a time."""
         import mlx.core as mx
 
-        length = padded_length(max(map(len, prompts)))
+        length = padded_length(max(map(len, prompts)), self._multiple)
         recorded = [RecordedLayer() for _ in range(self._layers)]
         last = [number * length + len(prompt) - 1 for number, prompt in enumerate(prompts)]
         logits = self._head(mx.array(token_matrix(prompts, length)), mx.array(last), recorded)

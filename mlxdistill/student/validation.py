@@ -30,12 +30,12 @@ class Validator:
     """Measures the model on the validation rows."""
 
     def __init__(
-        self, head: SupervisedHead, rows: Sequence[EncodedRow], builder: TargetBuilder, batch_size: int
+        self, head: SupervisedHead, rows: Sequence[EncodedRow], builder: TargetBuilder, batch_size: int, multiple: int
     ) -> None:
         self._head = head
         lengths = [len(row.tokens) - 1 for row in rows]
         self._batches = [
-            builder.build(rows, batch) for batch in even_batches(lengths, BATCH_TOKENS, max(32, batch_size))
+            builder.build(rows, batch) for batch in even_batches(lengths, BATCH_TOKENS, max(32, batch_size), multiple)
         ]
         self._labelled = sum(row.label is not None for row in rows)
 

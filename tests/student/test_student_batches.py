@@ -17,34 +17,40 @@ lengths_of_rows = st.lists(st.integers(1, 90), min_size=1, max_size=60)
 
 @given(lengths_of_rows, st.integers(1, 20), st.integers(0, 5), st.integers(0, 3))
 def test_each_row_is_in_one_batch_of_an_epoch(lengths: list[int], size: int, seed: int, epoch: int) -> None:
-    batches = epoch_batches(lengths, size, seed=seed, epoch=epoch)
+    batches = epoch_batches(lengths, size, 16, seed=seed, epoch=epoch)
     assert Counter(row for batch in batches for row in batch.rows) == Counter(range(len(lengths)))
     assert len(batches) == -(-len(lengths) // size)
     sizes = {len(batch.rows) for batch in batches}
     assert max(sizes) <= size
     assert max(sizes) - min(sizes) <= 1
     for batch in batches:
-        assert batch.length == max(padded_length(lengths[row]) for row in batch.rows)
-    assert batches == epoch_batches(lengths, size, seed=seed, epoch=epoch)
+        assert batch.length == max(padded_length(lengths[row], 16) for row in batch.rows)
+    assert batches == epoch_batches(lengths, size, 16, seed=seed, epoch=epoch)
 
 
 def test_epochs_and_seeds_shuffle_differently() -> None:
     lengths = [10] * 64
-    orders = {str(epoch_batches(lengths, 8, seed=seed, epoch=epoch)) for seed in range(3) for epoch in range(3)}
+    orders = {str(epoch_batches(lengths, 8, 16, seed=seed, epoch=epoch)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
 def test_rows_of_like_length_share_a_batch() -> None:
     lengths = [8, 40, 100] * 64
-    batches = epoch_batches(lengths, 16, seed=0, epoch=0)
-    assert all(len({padded_length(lengths[row]) for row in batch.rows}) == 1 for batch in batches)
+    batches = epoch_batches(lengths, 16, 16, seed=0, epoch=0)
+    assert all(len({padded_length(lengths[row], 16) for row in batch.rows}) == 1 for batch in batches)
     assert {batch.length for batch in batches} == {16, 48, 112}
     assert padding_efficiency(lengths, batches) == 148 / 176
 
 
+def test_a_finer_multiple_computes_less_padding() -> None:
+    lengths = list(range(1, 129))
+    fine, coarse = (padding_efficiency(lengths, epoch_batches(lengths, 8, n, seed=0, epoch=0)) for n in (4, 16))
+    assert fine > coarse
+
+
 @given(lengths_of_rows, st.integers(16, 400), st.integers(1, 8))
 def test_prediction_batches_hold_each_row_once_within_the_limit(lengths: list[int], tokens: int, rows: int) -> None:
-    batches = even_batches(lengths, tokens, rows)
+    batches = even_batches(lengths, tokens, rows, 4)
     assert Counter(row for batch in batches for row in batch.rows) == Counter(range(len(lengths)))
     for batch in batches:
         assert len(batch.rows) <= rows
@@ -65,7 +71,7 @@ def test_each_supervised_token_counts_once_an_epoch(shapes: list[tuple[int, int]
     ]
     builder = TargetBuilder(None, TargetSettings(0.5, 1.0))
     counted: Counter[int] = Counter()
-    for batch in epoch_batches([len(row.tokens) - 1 for row in rows], size, seed=0, epoch=epoch):
+    for batch in epoch_batches([len(row.tokens) - 1 for row in rows], size, 4, seed=0, epoch=epoch):
         built = builder.build(rows, batch)
         flat = built.inputs.reshape(-1)
         for position, token, weight in zip(built.positions, built.tokens[:, 0], built.weights, strict=True):

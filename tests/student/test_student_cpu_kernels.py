@@ -1,4 +1,4 @@
-"""The fast exponentials are exact to float32, in values and gradients, for every kind of mask."""
+"""The fast exponentials are exact to float32, in values and gradients, for every kind of mask; dropout drops."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from mlxdistill.student import cpu_kernels
 def fast() -> Iterator[Any]:
     """MLX's own attention, while ours is in its place."""
     import mlx.core as mx
+    import mlx.nn as nn
 
-    before = mx.fast.scaled_dot_product_attention
+    before, dropout = mx.fast.scaled_dot_product_attention, nn.Dropout.__call__
     original = cpu_kernels._Original.attention or before
-    cpu_kernels.use_fast_exponentials()
+    cpu_kernels.use_cpu_kernels()
     yield original
-    mx.fast.scaled_dot_product_attention = before
+    mx.fast.scaled_dot_product_attention, nn.Dropout.__call__ = before, dropout
 
 
 def test_exponentials_are_exact_to_float32() -> None:
@@ -79,3 +80,35 @@ def test_attention_keeps_its_values_and_gradients(fast: Any, kv_heads: int, kind
     assert found[0].item() == pytest.approx(expected[0].item(), rel=1e-4, abs=1e-2)
     for one, other in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(np.array(one), np.array(other), rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(fast: Any, probability: float) -> None:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    layer, x = nn.Dropout(probability), mx.ones((499, 1001))
+    mx.random.seed(3)
+    found, other = np.array(layer(x)), np.array(layer(x))
+    dropped = round(probability * 256) / 256
+    assert (found == 0).mean() == pytest.approx(dropped, abs=4 * (dropped / x.size) ** 0.5)
+    assert set(np.unique(found)) == {0, np.float32(1 / (1 - dropped))}
+    # Neighbours, rows and calls drop independently of one another.
+    both = dropped**2
+    for one, two in ((found[:, 1:], found[:, :-1]), (found[1:], found[:-1]), (found, other)):
+        assert ((one == 0) & (two == 0)).mean() == pytest.approx(both, abs=5 * (both / x.size) ** 0.5)
+    mx.random.seed(3)
+    np.testing.assert_array_equal(np.array(layer(x)), found)
+    layer.eval()
+    assert layer(x) is x
+
+
+def test_dropout_drops_the_same_of_the_gradient(fast: Any) -> None:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    layer, x = nn.Dropout(0.3), mx.random.normal((7, 33))
+    mx.random.seed(1)
+    kept = np.array(layer(mx.ones_like(x)))
+    mx.random.seed(1)
+    np.testing.assert_array_equal(np.array(mx.grad(lambda y: layer(y).sum())(x)), kept)

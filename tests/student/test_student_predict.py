@@ -46,7 +46,7 @@ def test_probabilities_are_those_of_each_label_scored_alone(model_folder: ModelF
     expected = np.array([brute_force(base, encoder, prompt) for prompt in prompts])
     assert encoder.trie is not None
     for batch_tokens in (1, 300, 4096):
-        scorer = LabelScorer(SupervisedHead(base.model), 2, encoder.trie, batch_tokens=batch_tokens)
+        scorer = LabelScorer(SupervisedHead(base.model), 2, encoder.trie, batch_tokens=batch_tokens, multiple=4)
         # gemma2's own attention takes no mask of a row's own, so its labels are scored with their prompt run again.
         assert scorer.continues == (len(encoder.trie.nodes) > 1 and kind != "gemma2")
         found = scorer.score(prompts)
@@ -88,7 +88,7 @@ def test_validation_accuracy_is_that_of_prediction_for_labels_that_differ_at_onc
     encoder = RowEncoder(base.tokenizer, labels=labels, prompt=PROMPT, max_tokens=128)
     assert encoder.trie is not None
     texts = [row["messages"][0]["content"].removeprefix(PROMPT.head) for row in rows]
-    scorer = LabelScorer(SupervisedHead(base.model), 2, encoder.trie, batch_tokens=512)
+    scorer = LabelScorer(SupervisedHead(base.model), 2, encoder.trie, batch_tokens=512, multiple=16)
     found = scorer.score([encoder.prompt_tokens("r", text)[0] for text in texts]).argmax(axis=1)
     right = sum(labels[number][0] == row["label"] for number, row in zip(found, rows, strict=True)) / len(rows)
     best = next(event for event in result.history if event.step == result.best_step)
