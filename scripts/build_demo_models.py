@@ -27,16 +27,11 @@ from demo_models.llama import Llama, LlamaShape, parameter_count
 from demo_models.pretraining import LanguageSettings, pretrain
 from demo_rows import (
     CORES_FOLDER,
-    SOURCE_CORES_FOLDER,
-    TEACHER_CORES_FOLDER,
     Core,
     CoreSplit,
     Row,
     demo_sets,
-    more_source_cores,
-    more_teacher_cores,
     prompt_parts,
-    read_cores,
     split_cores,
     vary,
     write_rows,
@@ -179,13 +174,11 @@ def build(recipe: Recipe, data: Path, models: Path, rows_folder: Path, cache: Pa
     """Run every stage; returns what was measured."""
     _seed(recipe.seed)
     stages = Stages(cache, recipe.seed)
-    split = split_cores(read_cores(CORES_FOLDER), recipe.seed)
+    split = split_cores(CORES_FOLDER, recipe.seed)
     corpus = read_corpus(data, recipe.seed, recipe.comments, recipe.bookings)
     tokenizer = make_tokenizer(corpus, split, recipe)
     taught, kept_back = hold_out(split.teacher, recipe.held_out_every)
-    taught += more_teacher_cores(TEACHER_CORES_FOLDER, split)
-    known = [*taught, *kept_back, *split.source, *split.test_indist, *split.test_balanced]
-    split = replace(split, source=split.source + more_source_cores(SOURCE_CORES_FOLDER, known))
+    taught += split.teacher_more
     sets: dict[str, list[Row]] = demo_sets(split, recipe.seed)
     for name, rows in sets.items():
         write_rows(rows_folder / f"{name}.jsonl", rows)

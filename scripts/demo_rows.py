@@ -1,9 +1,14 @@
 """Rows of the embedded demo: messages to a bank's inbox, made from hand-written core messages.
 
-A core is the heart of one message with slots such as {amount}. The cores are split once: those the demo teacher is
-trained on, and those the demo's rows come from, again apart for the source and the two test sets; so no row of the
-demo is a variant of one the teacher was taught. Everything follows from the seed, and what is put around a core never
-depends on its label.
+A core is the heart of one message with slots such as {amount}. `demo_cores/` holds them by what they are for:
+
+- `demo`: dealt to the two test sets first, what is left to the source;
+- `source`: more for the source alone;
+- `teacher`, `teacher_more`: what the demo's teacher is taught. Their writers had not seen those of `demo`.
+
+A core that shares many of its words with one of a test set, or with one of the other side, is left out of source and
+teacher. So no row of the demo is a variant of one that the teacher was taught, and no core stands on both sides of a
+split. Everything follows from the seed, and what is put around a core never depends on its label.
 """
 
 from __future__ import annotations
@@ -12,14 +17,13 @@ import json
 import random
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from demo_models import words
 
 CORES_FOLDER = Path(__file__).parent / "demo_cores"
-SOURCE_CORES_FOLDER = CORES_FOLDER / "source"
-TEACHER_CORES_FOLDER = Path(__file__).parent / "demo_models" / "teacher_cores"
+KINDS = ("report", "other", "other_hard")
 MOST_ALIKE = 0.4
 INSTRUCTION = "Decide whether a message to the bank must be seen by a person today."
 LABELS = {"report": "a theft or misuse that is happening or not yet dealt with", "other": "everything else"}
@@ -48,83 +52,68 @@ class Row:
 
 @dataclass(frozen=True)
 class CoreSplit:
-    """Disjoint sets of cores."""
+    """Disjoint sets of cores. `teacher` also makes the tokenizer and is partly held back, `teacher_more` is not."""
 
     teacher: tuple[Core, ...]
+    teacher_more: tuple[Core, ...]
     source: tuple[Core, ...]
     test_indist: tuple[Core, ...]
     test_balanced: tuple[Core, ...]
 
 
-@dataclass(frozen=True)
-class SplitSizes:
-    """Cores of one kind (report, other, hard other) per set; the source takes what is left."""
-
-    teacher: int
-    test_indist: int
-    test_balanced: int
+# Cores of each kind in (test_indist, test_balanced).
+TEST_CORES = {"report": (40, 120), "other": (60, 60), "other_hard": (50, 60)}
 
 
-SIZES = {
-    "report": SplitSizes(teacher=190, test_indist=28, test_balanced=60),
-    "other": SplitSizes(teacher=150, test_indist=50, test_balanced=30),
-    "other_hard": SplitSizes(teacher=130, test_indist=35, test_balanced=30),
-}
-
-
-def read_cores(folder: Path) -> dict[str, list[Core]]:
-    """The cores of each file, by the file's name without its ending."""
-    kinds = {}
-    for kind in SIZES:
+def read_cores(folder: Path) -> list[Core]:
+    """The cores of one folder."""
+    cores = []
+    for kind in KINDS:
+        label = kind.partition("_")[0]
         lines = (folder / f"{kind}.txt").read_text(encoding="utf-8").splitlines()
-        label = "report" if kind == "report" else "other"
-        first = 1000 if kind == "other_hard" else 0
-        kinds[kind] = [
-            Core(f"{label}-{first + number:04d}", label, line.strip(), kind == "other_hard")
+        cores += [
+            Core(f"{folder.name}-{kind}-{number:04d}", label, line.strip(), kind == "other_hard")
             for number, line in enumerate(lines, start=1)
             if line.strip()
         ]
-    return kinds
+    return cores
 
 
-def split_cores(kinds: dict[str, list[Core]], seed: int) -> CoreSplit:
-    """Shuffle each kind and deal it out by `SIZES`."""
-    parts: dict[str, list[Core]] = {"teacher": [], "test_indist": [], "test_balanced": [], "source": []}
-    for kind, cores in kinds.items():
-        left = list(cores)
-        random.Random(f"{seed}-{kind}").shuffle(left)
-        for part in ("teacher", "test_indist", "test_balanced"):
-            size = getattr(SIZES[kind], part)
-            parts[part] += left[:size]
-            left = left[size:]
-        parts["source"] += left
-    return CoreSplit(**{part: tuple(cores) for part, cores in parts.items()})
+def _kind(core: Core) -> str:
+    return "other_hard" if core.hard else core.label
+
+
+def split_cores(folder: Path, seed: int) -> CoreSplit:
+    """Read `folder` and deal out its cores."""
+    indist: list[Core] = []
+    balanced: list[Core] = []
+    left: list[Core] = []
+    teacher = read_cores(folder / "teacher")
+    demo = unlike(read_cores(folder / "demo"), teacher)
+    for kind, (of_indist, of_balanced) in TEST_CORES.items():
+        cores = [core for core in demo if _kind(core) == kind]
+        random.Random(f"{seed}-{kind}").shuffle(cores)
+        indist += cores[:of_indist]
+        balanced += cores[of_indist : of_indist + of_balanced]
+        left += cores[of_indist + of_balanced :]
+    source = unlike([*left, *read_cores(folder / "source")], [*indist, *balanced, *teacher])
+    more = unlike(read_cores(folder / "teacher_more"), [*indist, *balanced, *source])
+    return CoreSplit(tuple(teacher), tuple(more), tuple(source), tuple(indist), tuple(balanced))
 
 
 def _content(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"[a-z']+", re.sub(r"\{\w+\}", "", text.lower())))
 
 
-def more_teacher_cores(folder: Path, split: CoreSplit) -> list[Core]:
-    """Cores for the teacher alone, less those that share `MOST_ALIKE` of their words with a core of the demo."""
-    demo = [_content(core.text) for part in (split.source, split.test_indist, split.test_balanced) for core in part]
+def unlike(cores: Iterable[Core], known: Iterable[Core]) -> list[Core]:
+    """The cores that share less than `MOST_ALIKE` of their words with each of `known` (Jaccard)."""
+    others = [_content(core.text) for core in known]
     found = []
-    for core in (core for cores in read_cores(folder).values() for core in cores):
+    for core in cores:
         ours = _content(core.text)
-        if all(len(ours & theirs) < MOST_ALIKE * len(ours | theirs) for theirs in demo):
-            found.append(replace(core, id=f"teacher-{core.id}"))
+        if all(len(ours & theirs) < MOST_ALIKE * len(ours | theirs) for theirs in others):
+            found.append(core)
     return found
-
-
-def more_source_cores(folder: Path, others: Iterable[Core]) -> tuple[Core, ...]:
-    """Cores for the source alone, less those that share `MOST_ALIKE` of their words with one of `others`."""
-    known = [_content(core.text) for core in others]
-    found = []
-    for core in (core for cores in read_cores(folder).values() for core in cores):
-        ours = _content(core.text)
-        if all(len(ours & theirs) < MOST_ALIKE * len(ours | theirs) for theirs in known):
-            found.append(replace(core, id=f"source-{core.id}"))
-    return tuple(found)
 
 
 def card_number(rng: random.Random) -> str:
@@ -291,9 +280,9 @@ def make_set(
     cores: Iterable[Core], counts: dict[str, int], name: str, rng: random.Random, taken: set[str]
 ) -> list[Row]:
     """Rows of one set; `counts` says how many of each kind (report, other, other_hard)."""
-    kinds: dict[str, list[Core]] = {"report": [], "other": [], "other_hard": []}
+    kinds: dict[str, list[Core]] = {kind: [] for kind in KINDS}
     for core in cores:
-        kinds["other_hard" if core.hard else core.label].append(core)
+        kinds[_kind(core)].append(core)
     dealt = [core for kind, rows in counts.items() for core in _deal(kinds[kind], rows, rng)]
     rng.shuffle(dealt)
     return [Row(f"{name}-{i:04d}", _new_text(core, rng, taken), core.label, core.id) for i, core in enumerate(dealt, 1)]
@@ -304,12 +293,12 @@ def demo_sets(split: CoreSplit, seed: int) -> dict[str, list[Row]]:
     rng, taken = random.Random(f"{seed}-demo"), set[str]()
     return {
         "test_balanced": make_set(
-            split.test_balanced, {"report": 100, "other": 50, "other_hard": 50}, "balanced", rng, taken
+            split.test_balanced, {"report": 200, "other": 100, "other_hard": 100}, "balanced", rng, taken
         ),
         "test_indist": make_set(
-            split.test_indist, {"report": 30, "other": 170, "other_hard": 100}, "indist", rng, taken
+            split.test_indist, {"report": 40, "other": 230, "other_hard": 130}, "indist", rng, taken
         ),
-        "messages": make_set(split.source, {"report": 400, "other": 1900, "other_hard": 1100}, "message", rng, taken),
+        "messages": make_set(split.source, {"report": 530, "other": 2300, "other_hard": 1570}, "message", rng, taken),
     }
 
 

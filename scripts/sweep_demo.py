@@ -31,13 +31,11 @@ from mlxdistill.demo import CONFIG
 
 SETTINGS = (
     "",
-    "train.epochs=3",
-    "train.learning_rate=3e-3",
-    "train.batch_size=8",
-    "train.soft_weight=1.0",
-    "train.class_balance=false",
-    "student.lora.rank=64",
     "student.lora.dropout=0.1",
+    "student.lora.rank=64",
+    "train.soft_weight=0.5",
+    "train.learning_rate=1e-3",
+    "train.epochs=1",
 )
 POSITIVE = "report"
 

@@ -37,7 +37,7 @@ UNCLEAR_INTENTS = frozenset({
 class TeachingSettings:
     """Settings of the teaching stage; a step sees `rows` messages, `intent_share` of them from the data sets."""
 
-    steps: int = 300
+    steps: int = 360
     rows: int = 40
     intent_share: float = 0.35
     smoothing: float = 0.05
