@@ -75,7 +75,9 @@ def print_json(value: Any) -> None:
 
 
 def print_scores(metrics: Mapping[str, Any]) -> None:
-    """The table of systems and test sets, with 95 % intervals, on stdout."""
+    """The table of systems and test sets, with 95 % intervals, on stdout; numbers read as they do in the report."""
+    from mlxdistill.report.numbers import NO_BREAK_SPACE, rate, size
+
     agreement = metrics["reference"] == "teacher"
     score = "agreement" if agreement else "accuracy"
     sets = list(metrics["sets"])
@@ -87,7 +89,8 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     table.add_column("peak\nmemory", justify="right", no_wrap=True)
     for name, system in metrics["systems"].items():
         cells = [_score_cell(system["sets"].get(of), score, metrics["sets"][of]["n"]) for of in sets]
-        table.add_row(name, *cells, _rate(system.get("rows_per_second")), _memory(system.get("peak_memory_bytes")))
+        memory = size(system.get("peak_memory_bytes")).replace(NO_BREAK_SPACE, " ")
+        table.add_row(name, *cells, rate(system.get("rows_per_second")), memory)
     console = Console(highlight=False)
     console.print(table, soft_wrap=True, crop=False)
     console.print(f"{score}, with its 95 % interval", style="dim")
@@ -104,22 +107,12 @@ def print_lines(lines: Sequence[str]) -> None:
 
 
 def _score_cell(scores: Mapping[str, Any] | None, name: str, rows: int) -> str:
-    value = (scores or {}).get(name)
-    if not scores or not value or value.get("value") is None:
-        return "–"
-    if value["ci"] is None:
-        return f"{100 * value['value']:.1f}"
-    low, high = value["ci"]
-    answered = scores["answered"]
-    suffix = "" if answered == rows else f" of {answered}"
-    return f"{100 * value['value']:.1f} ({100 * low:.1f}–{100 * high:.1f}){suffix}"
+    from mlxdistill.report.numbers import MISSING, percent_interval, read_estimate
+    from mlxdistill.statistics.written import decimal
 
-
-def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _memory(value: int | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+    estimate = read_estimate((scores or {}).get(name))
+    if not scores or estimate.value is None:
+        return MISSING
+    interval = percent_interval(estimate.low, estimate.high)
+    suffix = "" if scores["answered"] == rows else f"of {scores['answered']}"
+    return " ".join(filter(None, (decimal(100 * estimate.value), interval, suffix)))

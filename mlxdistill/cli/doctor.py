@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlxdistill.cli.options import AsJson, Debug, Settings
-from mlxdistill.errors import DataError, MlxDistillError
+from mlxdistill.errors import MlxDistillError
 
 if TYPE_CHECKING:
     from mlxdistill.config.models import Config
@@ -22,7 +22,7 @@ class ModelFacts:
     """Whether a model of a configuration, or the log that stands for one, is on this disk and can be used.
 
     Attributes:
-        chat_template: whether it has one; None for a log.
+        chat_template: whether it has one that works; None for a log.
     """
 
     role: str
@@ -59,36 +59,30 @@ def doctor(
 
 
 def _models(config: Config) -> list[ModelFacts]:
-    from mlxdistill.platform.models import find_gguf
-    from mlxdistill.student.base import check_folder
-    from mlxdistill.teacher.gguf import inspect_gguf
+    from mlxdistill.student.base import check_student
+    from mlxdistill.tasks.logs import check_log
+    from mlxdistill.teacher.labeller import check_teacher
 
-    def teacher(name: str) -> tuple[Path, bool]:
-        path = find_gguf(name)
-        return path, inspect_gguf(path).chat_template is not None
+    def teacher(name: str) -> Path:
+        return check_teacher(name, thinking=config.teacher.thinking)
 
-    def student(name: str) -> tuple[Path, bool]:
-        return check_folder(name)[0], True
+    def log(name: str) -> Path:
+        return check_log(Path(name), text_column=config.data.fields.text, id_column=config.data.fields.id)
 
-    def log(name: str) -> tuple[Path, None]:
-        if not os.path.isfile(name):
-            raise DataError("no such file", hint="check teacher.log")
-        return Path(name), None
-
-    wanted: list[tuple[str, str, Any]] = [("teacher", name, log) for name in config.teacher.log or ()]
+    wanted: list[tuple[str, str, Callable[[str], Path]]] = [("teacher", name, log) for name in config.teacher.log or ()]
     if config.teacher.model is not None:
         wanted.append(("teacher", config.teacher.model, teacher))
-    wanted.append(("student", config.student.model, student))
-    models = []
-    for role, name, look in wanted:
-        try:
-            path, has_template = look(name)
-            problem = "it has no chat template" if has_template is False else None
-            models.append(ModelFacts(role, name, str(path), has_template, problem))
-        except MlxDistillError as error:
-            problem = f"{error.message} ({error.hint})" if error.hint else error.message
-            models.append(ModelFacts(role, name, None, None if look is log else False, problem))
-    return models
+    wanted.append(("student", config.student.model, check_student))
+    return [_facts(role, name, look, is_model=look is not log) for role, name, look in wanted]
+
+
+def _facts(role: str, name: str, look: Callable[[str], Path], *, is_model: bool) -> ModelFacts:
+    try:
+        return ModelFacts(role, name, str(look(name)), True if is_model else None, None)
+    except MlxDistillError as error:
+        message = error.message if error.where in (None, name) else str(error)
+        problem = f"{message} ({error.hint})" if error.hint else message
+        return ModelFacts(role, name, None, False if is_model else None, problem)
 
 
 def _device_lines(facts: DeviceFacts) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mlxdistill.cli.console import TerminalReporter, print_json, print_lines
 from mlxdistill.cli.session import own_folder
 from mlxdistill.config.load import parse_settings
+from mlxdistill.pipeline.train import training_line
 from mlxdistill.rundir.files import os_errors, sync_folder
 from mlxdistill.rundir.lock import locked
 from mlxdistill.rundir.log import log_event
@@ -44,11 +45,8 @@ def train_folder(model: str, data: Path, settings: Sequence[str], folder: Path, 
     with locked(run), TerminalReporter(quiet=quiet).live() as reporter:
         reporter.begin("train")
         result = train_student(request, reporter, on_event)
-        line = f"{result.steps:,} steps, {result.rows_per_second:,.1f} rows/s"
-        if result.best_valid_loss is not None:
-            line += f", best validation loss {result.best_valid_loss:.3f} at step {result.best_step:,}"
         _move_adapter(trained, run.path)
-        reporter.end("train", line)
+        reporter.end("train", training_line(result))
     if as_json:
         print_json({"adapter": str(run.path), **dataclasses.asdict(result)})
         return

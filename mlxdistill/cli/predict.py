@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlxdistill.tasks.rows import Row
 
 CHUNK_ROWS = 256
+PAUSE_SECONDS = 0.2  # rows on standard input are answered when no other follows for so long
 
 
 class Format(StrEnum):
@@ -49,11 +50,14 @@ def predict(
     id: Annotated[
         str | None, typer.Option("--id", help="The column of the id. Default: as in the run, if it is there.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print an error, and what was done with --output, as one JSON object.")
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Label new rows with the finished student, with the probability of each label."""
-    from mlxdistill.cli.console import TerminalReporter, print_note
+    from mlxdistill.cli.console import TerminalReporter, print_json, print_note
     from mlxdistill.config.load import load_config
     from mlxdistill.data.new_rows import read_rows_to_label
     from mlxdistill.pipeline.train import check_finished
@@ -77,9 +81,10 @@ def predict(
     left_out: list[int] = []
     try:
         with target as out, reporter.live():
-            usable = _usable(rows, source, reporter, left_out)
-            truncated = _label(config, folder, usable, _writer(wanted, out, tuple(config.task.labels)), out, reporter)
-            if truncated is None:
+            chunks = _usable(_chunks(rows, streamed=source == "-"), source, reporter, left_out)
+            write = _writer(wanted, out, tuple(config.task.labels))
+            labelled, truncated = _label(config, folder, chunks, write, out, reporter)
+            if not labelled:
                 hint = f"{len(left_out):,} rows are left out; give a file with at least one that has a text"
                 raise DataError("no rows that can be labelled", where=source, hint=hint)
     except (KeyboardInterrupt, Interrupted) as error:
@@ -87,47 +92,56 @@ def predict(
         raise Interrupted("interrupted", hint=f"{kept}; the same command starts from the first row again") from error
     if left_out or truncated:
         print_note(f"{len(left_out):,} rows left out, {truncated:,} rows truncated (student.max_tokens)")
+    if as_json and output:
+        print_json({"output": str(output), "rows": labelled, "left_out": len(left_out), "truncated": truncated})
 
 
 def _label(
     config: Config,
     run: RunDir,
-    rows: Iterator[Row],
+    chunks: Iterator[list[Row]],
     write: Callable[[Answer], None],
     out: IO[str],
     reporter: TerminalReporter,
-) -> int | None:
-    """Writes every row's answer. Returns how many rows were truncated, None where there were no rows."""
+) -> tuple[int, int]:
+    """Writes every row's answer. Returns how many rows there were, and how many of them were truncated."""
     from mlxdistill.pipeline.train import open_student
 
-    any_row = False
+    labelled = 0
     with open_student(config, run, reporter) as student:
-        for chunk in _chunks(rows):
-            any_row = True
+        for chunk in chunks:
+            labelled += len(chunk)
             for answers in student.predict(chunk, reporter):
                 for answer in answers:
                     write(answer)
             out.flush()
-        return student.truncated if any_row else None
+        return labelled, student.truncated
+
+
+def _chunks(rows: Iterator[Row | BadLine], *, streamed: bool) -> Iterator[tuple[Row | BadLine, ...]]:
+    """Of `CHUNK_ROWS`; smaller where the rows of a stream come slowly. A stream is read from now on."""
+    from mlxdistill.data.new_rows import batches_in_time
+    from mlxdistill.workers import stop_asked
+
+    if streamed:
+        return batches_in_time(rows, CHUNK_ROWS, PAUSE_SECONDS, stop_asked)
+    return iter(lambda: tuple(itertools.islice(rows, CHUNK_ROWS)), ())
 
 
 def _usable(
-    rows: Iterator[Row | BadLine], source: str, reporter: TerminalReporter, left_out: list[int]
-) -> Iterator[Row]:
+    chunks: Iterator[tuple[Row | BadLine, ...]], source: str, reporter: TerminalReporter, left_out: list[int]
+) -> Iterator[list[Row]]:
     """The rows that can be labelled; each of the others is said, and its number is put on the list."""
     from mlxdistill.tasks.rows import Row
 
-    for row in rows:
-        if isinstance(row, Row):
-            yield row
-        else:
-            left_out.append(row.number)
-            reporter.note(f"{source}:{row.number} is left out: {row.reason}")
-
-
-def _chunks(rows: Iterator[Row]) -> Iterator[tuple[Row, ...]]:
-    while chunk := tuple(itertools.islice(rows, CHUNK_ROWS)):
-        yield chunk
+    for chunk in chunks:
+        usable = [row for row in chunk if isinstance(row, Row)]
+        for row in chunk:
+            if not isinstance(row, Row):
+                left_out.append(row.number)
+                reporter.note(f"{source}:{row.number} is left out: {row.reason}")
+        if usable:
+            yield usable
 
 
 def _writer(format: Format, out: IO[str], names: tuple[str, ...]) -> Callable[[Answer], None]:

@@ -33,12 +33,13 @@ def pull(
     debug: Debug = False,
 ) -> None:
     """Get a model from the Hugging Face hub, and check it. Safetensors and GGUF only."""
-    from mlxdistill.cli.console import print_lines
+    from mlxdistill.cli.console import print_lines, print_note
+    from mlxdistill.platform.models import is_hub_id
     from mlxdistill.student.base import check_configuration
 
     repository, _, file = model.partition(":")
-    if repository.count("/") != 1:
-        raise UsageError(f"{model!r} is no hub id", hint="write org/name, for a GGUF also org/name:file.gguf")
+    if not is_hub_id(repository):
+        raise _no_hub_id(model)
     files = _wanted_files(repository, file)
     before = _cached(repository)
     if configuration := [name for name in files if name.endswith(".json")]:
@@ -48,7 +49,13 @@ def pull(
     _download(repository, files, quiet=quiet)
     with _removed_if_refused(repository, before):
         path = _check(model, files)
+    if problem := _template_problem(path, model):
+        print_note(problem)
     print_lines([str(path)])
+
+
+def _no_hub_id(model: str) -> UsageError:
+    return UsageError(f"{model!r} is no hub id", hint="write org/name, for a GGUF also org/name:file.gguf")
 
 
 def _wanted_files(repository: str, file: str) -> list[str]:
@@ -102,12 +109,14 @@ def _hub_errors(repository: str) -> Iterator[None]:
 
     The hub's library lets the errors of its HTTP client through, whose name has changed between its versions.
     """
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     from mlxdistill.platform.models import hub_folder
 
     try:
         yield
+    except HFValidationError as error:
+        raise _no_hub_id(repository) from error
     except GatedRepoError as error:
         hint = "accept its licence on the hub's page, then log in: hf auth login"
         raise ModelError("this model is gated", where=repository, hint=hint) from error
@@ -165,3 +174,19 @@ def _check(model: str, files: list[str]) -> Path:
         inspect_gguf(path)
         return path
     return check_folder(model)[0]
+
+
+def _template_problem(path: Path, model: str) -> str | None:
+    """Why nobody can chat with the model, as a line. It is kept all the same: plain texts are learned without."""
+    from mlxdistill.student.base import check_chat_template
+    from mlxdistill.teacher.gguf import inspect_gguf
+    from mlxdistill.teacher.labeller import asked_turn
+
+    try:
+        if path.is_dir():
+            check_chat_template(path, model)
+        else:
+            asked_turn(inspect_gguf(path), thinking=False)
+    except ModelError as error:
+        return f"{error} ({error.hint})"
+    return None

@@ -16,11 +16,8 @@ from mlxdistill.errors import UsageError
 
 def register(app: typer.Typer) -> None:
     app.command("ingest")(ingest)
-    for name, help_text in (
-        ("label", "Let the teacher answer every row; answers already there are kept."),
-        ("filter", "Decide which labels may teach."),
-    ):
-        app.command(name, help=help_text)(_stage(name))
+    app.command("label")(label)
+    app.command("filter", help="Decide which labels may teach.")(_stage("filter"))
     app.command("train")(train)
     for name, help_text in (
         ("eval", "Compare the student with the teacher and the baselines on both test sets."),
@@ -72,6 +69,19 @@ def ingest(
 ) -> None:
     """Read the rows and draw the splits; the test sets are frozen from then on."""
     _run("ingest", config, settings, run_dir, as_json=as_json, quiet=quiet, strict=strict, new_splits=new_splits)
+
+
+def label(
+    config: ConfigFile,
+    settings: Settings = None,
+    run_dir: RunFolder = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Let the teacher answer every row; answers already there are kept."""
+    _run("label", config, settings, run_dir, as_json=as_json, quiet=quiet, strict=strict)
 
 
 def train(

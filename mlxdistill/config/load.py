@@ -76,7 +76,7 @@ def load_config(
         problems.append(Problem(str(path), "a configuration is a mapping of keys", "see `mlxdistill init`"))
     elif document.value is None and not problems:
         problems.append(Problem(str(path), "the configuration is empty", "write one with `mlxdistill init`"))
-    if problems:
+    if not isinstance(document.value, dict):
         raise ConfigError(problems)
     given = _Given(
         tree,

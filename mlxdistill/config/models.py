@@ -48,19 +48,20 @@ class TaskConfig(Section):
             }
         return value
 
-    @model_validator(mode="after")
-    def _distinct(self) -> TaskConfig:
-        if len(self.labels) < 2:
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: dict[str, LabelConfig]) -> dict[str, LabelConfig]:
+        if len(labels) < 2:
             raise ValueError("a classification needs at least two labels")
         seen: dict[str, str] = {}
-        for name, label in self.labels.items():
+        for name, label in labels.items():
             written = (label.verbalizer or name).strip()
             if not written:
                 raise ValueError(f"label {name!r} is written as nothing; give it a verbalizer")
             if written.casefold() in seen:
                 raise ValueError(f"labels {seen[written.casefold()]!r} and {name!r} are both written as {written!r}")
             seen[written.casefold()] = name
-        return self
+        return labels
 
 
 class FieldsConfig(Section):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from mlxdistill.config.kinds import child, is_section
 from mlxdistill.config.models import Config
@@ -15,6 +16,7 @@ from mlxdistill.errors import Problem
 KeyPath = tuple[str | int, ...]
 
 _WANTED = "Input should be "
+_SECTION_ERRORS = ("model_type", "model_attributes_type")
 
 
 def validation_problems(error: ValidationError, origins: Mapping[KeyPath, str], fallback: str) -> list[Problem]:
@@ -61,17 +63,55 @@ def _key(location: tuple[str | int, ...]) -> KeyPath:
 
 
 def _problem(key: KeyPath, details: list[Any], origins: Mapping[KeyPath, str], fallback: str) -> Problem:
-    where = next((origins[key[:end]] for end in range(len(key), 0, -1) if key[:end] in origins), fallback)
-    kind = details[0]["type"]
+    kind, value = details[0]["type"], details[0]["input"]
+    where = _place(key, origins) or fallback
     if kind == "extra_forbidden":
         return _unknown_key(key, where)
     if kind == "missing":
         place = f"under `{key[-2]}:`" if key[1:] else "at the top level"
         return Problem(where, f"`{_dotted(key)}` is missing", f"add `{key[-1]}:` {place}")
-    messages = list(dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details))
+    if value is None:
+        return Problem(where, f"`{_dotted(key)}` is empty", _hint(key))
+    messages = list(dict.fromkeys(_words(detail) for detail in details))
     message = " or ".join([messages[0], *(message.removeprefix(_WANTED) for message in messages[1:])])
-    shown = "" if isinstance(details[0]["input"], dict | list) else f", not {details[0]['input']!r}"
-    return Problem(where, f"`{_dotted(key)}`: {message[0].lower()}{message[1:]}{shown}" if key else message)
+    shown = "" if isinstance(value, dict | list) else f", not {value!r}"
+    hint = None if kind == "value_error" else _hint(key)  # a check of our own says what it wants
+    return Problem(where, f"`{_dotted(key)}`: {message[0].lower()}{message[1:]}{shown}" if key else message, hint)
+
+
+def _place(key: KeyPath, origins: Mapping[KeyPath, str]) -> str | None:
+    """Where the key was given: itself, something below it (`--set tarin.epochs=2` makes `tarin`), or what holds it."""
+    below = (origins[other] for other in origins if other[: len(key)] == key)
+    above = (origins[key[:end]] for end in range(len(key) - 1, 0, -1) if key[:end] in origins)
+    return origins.get(key) or next(below, None) or next(above, None)
+
+
+def _words(detail: Any) -> str:
+    if detail["type"] in _SECTION_ERRORS:
+        return f"{_WANTED}a section with keys of its own"
+    if detail["type"] == "dict_type":
+        return f"{_WANTED}keys with a value each"
+    return str(detail["msg"]).removeprefix("Value error, ")
+
+
+def _hint(key: KeyPath) -> str | None:
+    """What belongs under the key: a section's keys; else what the key is for, and its default."""
+    annotation: Any = Config
+    field: FieldInfo | None = None
+    for part in key:
+        field = (
+            annotation.model_fields.get(part) if is_section(annotation) else field if isinstance(part, int) else None
+        )
+        annotation = child(annotation, part)
+    if is_section(annotation):
+        return f"its keys are: {', '.join(annotation.model_fields)}"
+    if field is None:
+        return None
+    default = field.get_default(call_default_factory=False)
+    known = [field.description] if field.description else []
+    if isinstance(default, str | int | float) and not isinstance(default, bool):
+        known.append(f"The default is {default}.")
+    return " ".join(known) or None
 
 
 def _unknown_key(key: KeyPath, where: str) -> Problem:

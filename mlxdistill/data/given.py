@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlxdistill.data.loading import LoadedRows
 from mlxdistill.errors import DataError
@@ -64,13 +65,24 @@ def separation_notes(separation: Separation) -> list[str]:
     return notes
 
 
-def check_given(given: Mapping[str, LoadedRows], labels: Sequence[str], gold_column: str | None) -> list[str]:
-    """Notes on the given sets. `gold_column` is where the source has its gold; None: it has none.
+def check_given(
+    given: Mapping[str, LoadedRows], labels: Sequence[str], gold_column: str | None, bad_lines: Path
+) -> list[str]:
+    """Notes on the given sets.
 
-    Raises DataError where a test set has no gold though the source has, or two sets have different texts under one id.
+    A test set may be without any gold where the source is too: the teacher is then what the student is compared with.
+
+    Args:
+        gold_column: where the source has its gold; None: it has none.
+        bad_lines: the file that lists the lines that cannot be used.
+
+    Raises DataError where a test set would lose a line that cannot be used, has no gold though the source has, or has
+    gold and none of some label, and where two sets have different texts under one id.
     """
     notes: list[str] = []
     for name, loaded in given.items():
+        if name != "valid":
+            _check_whole(name, loaded, bad_lines)
         golden = Counter(row.gold for row in loaded.rows if row.gold is not None)
         if not golden and gold_column is not None and name != "valid":
             if gold_column not in loaded.columns:
@@ -82,10 +94,24 @@ def check_given(given: Mapping[str, LoadedRows], labels: Sequence[str], gold_col
         absent = [label for label in labels if not golden[label]] if golden else []
         if absent:
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            notes.append(f"{name} has no row with the gold {', '.join(map(repr, absent[:5]))}{more}")
+            message = f"{name} has no row with the gold {', '.join(map(repr, absent[:5]))}{more}"
+            if name != "valid":
+                hint = f"add rows with that gold, take the label out of task.labels, or draw the set: {KEYS[name]}: 400"
+                raise DataError(message, where=loaded.where, hint=hint)
+            notes.append(message)
         if loaded.duplicates:
             notes.append(f"exact duplicates in {name}, kept as given: {loaded.duplicates:,}")
     return notes + _overlaps(given)
+
+
+def _check_whole(name: str, loaded: LoadedRows, bad_lines: Path) -> None:
+    if loaded.first_bad is not None:
+        raise DataError(
+            f"{loaded.bad_lines:,} of the {loaded.read:,} rows of {name} cannot be used; "
+            f"the first: {loaded.first_bad.reason}",
+            where=f"{loaded.where}:{loaded.first_bad.number}",
+            hint=f"a given test set is taken whole: mend or delete the lines, which {bad_lines} lists",
+        )
 
 
 def _overlaps(given: Mapping[str, LoadedRows]) -> list[str]:

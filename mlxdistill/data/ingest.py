@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlxdistill.config.models import DataConfig
 from mlxdistill.data.fields import Columns, GoldLabels, RowMaker
 from mlxdistill.data.given import KEYS, check_given, separate, separation_notes
-from mlxdistill.data.loading import BadLines, LoadedRows, Loader
+from mlxdistill.data.loading import LoadedRows, Loader
 from mlxdistill.data.readers import source_files
-from mlxdistill.data.splits import Wanted, draw_splits, halved
+from mlxdistill.data.splits import Splits, Wanted, draw_splits, halved
+from mlxdistill.errors import DataError
 from mlxdistill.rundir.files import file_sha256, write_jsonl
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.tasks.classification import ClassificationTask
+from mlxdistill.tasks.lines import BadLines
 from mlxdistill.tasks.protocols import Progress
 from mlxdistill.tasks.rows import Row, canonical_json, content_hash, write_rows
-
-BAD_LINES_SHOWN = 20
-BAD_LINES_FILE = "bad_lines.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class IngestSummary:
     """What ingest did.
 
     Attributes:
-        rows_read: rows of the source, bad lines among them.
+        rows_read: rows of the source, bad lines among them; `rows_given`: those of the given sets.
         bad_lines: lines that could not be used, over all files; all of them stand in rows/bad_lines.jsonl.
         first_bad_lines: the first of them, as `file:line reason`.
         duplicates: rows of the source with the text of an earlier one; they are in no set.
@@ -49,6 +48,7 @@ class IngestSummary:
     """
 
     rows_read: int
+    rows_given: int
     bad_lines: int
     first_bad_lines: tuple[str, ...]
     duplicates: int
@@ -65,22 +65,34 @@ def ingest(
 ) -> IngestSummary:
     """Reads the source and the given sets, draws the others, and writes rows/*.jsonl.
 
-    test_balanced is not written where there is no gold to draw it by. Every note is also given to `progress`.
+    test_balanced is not written where there is no gold to draw it by. Every note is also given to `progress`, and the
+    bad lines are written, before anything is made of the rows: where that fails, they often say why.
 
     Raises DataError where a file cannot be read or used, the sets ask for more than the rows give, or, with
     `strict`, at the first bad line.
     """
     bad = BadLines(strict)
     loader = Loader(RowMaker(Columns.of(config), GoldLabels(task, config.gold_values)), bad, progress)
-    given = {name: loader.load_given(path) for name, path in given_paths(config).items()}
-    gold_is_elsewhere = any(loaded.has_gold for loaded in given.values())
-    source = loader.load_source(Path(config.source), gold_is_elsewhere=gold_is_elsewhere)
-    notes = _source_notes(source, bad, config)
-    notes += check_given(given, task.names, Columns.of(config).gold if source.has_gold else None)
+    try:
+        given = {name: loader.load_given(path) for name, path in given_paths(config).items()}
+        gold_is_elsewhere = any(loaded.has_gold for loaded in given.values())
+        source = loader.load_source(Path(config.source), gold_is_elsewhere=gold_is_elsewhere)
+    finally:
+        write_jsonl(run.bad_lines, bad.records)
+    notes: list[str] = []
+
+    def tell(more: Iterable[str]) -> None:
+        for note in more:
+            notes.append(note)
+            progress.note(note)
+
+    tell(_source_notes(source, bad, run.shown(run.bad_lines), config))
+    gold_column = Columns.of(config).gold if source.has_gold else None
+    tell(check_given(given, task.names, gold_column, run.bad_lines))
     separation = separate(source, given)
-    notes += separation_notes(separation)
-    splits = draw_splits(separation.rows, task.names, _wanted(config), config.seed)
-    notes += splits.notes
+    tell(separation_notes(separation))
+    splits = _draw(separation.rows, task, config, bad, run)
+    tell(splits.notes)
     sets: dict[str, Sequence[Row]] = {"pool": splits.pool}
     drawn = {"valid": splits.valid, "test_indist": splits.test_indist, "test_balanced": splits.test_balanced}
     for name, rows in drawn.items():
@@ -88,13 +100,12 @@ def ingest(
             sets[name] = halved(given[name].rows, config.seed) if name == "valid" else given[name].rows
         elif rows is not None:
             sets[name] = rows
-    _write(run, sets, bad)
-    for note in notes:
-        progress.note(note)
+    _write(run, sets)
     return IngestSummary(
         rows_read=source.read,
+        rows_given=sum(loaded.read for loaded in given.values()),
         bad_lines=len(bad.records),
-        first_bad_lines=bad.first(BAD_LINES_SHOWN),
+        first_bad_lines=bad.first,
         duplicates=source.duplicates,
         conflicting_gold=source.conflicts,
         overlapping=separation.removed,
@@ -137,6 +148,15 @@ def set_summary(rows: Sequence[Row], labels: Sequence[str]) -> SetSummary:
     return SetSummary(len(rows), {label: counts[label] for label in labels})
 
 
+def _draw(rows: Sequence[Row], task: ClassificationTask, config: DataConfig, bad: BadLines, run: RunDir) -> Splits:
+    try:
+        return draw_splits(rows, task.names, _wanted(config), config.seed)
+    except DataError as error:
+        if bad.records:
+            error.hint = f"mend the {len(bad.records):,} lines that cannot be used ({run.bad_lines}), or {error.hint}"
+        raise
+
+
 def _wanted(config: DataConfig) -> Wanted:
     indist, balanced = config.test.indist, config.test.balanced
     return Wanted(
@@ -146,12 +166,10 @@ def _wanted(config: DataConfig) -> Wanted:
     )
 
 
-def _source_notes(source: LoadedRows, bad: BadLines, config: DataConfig) -> list[str]:
+def _source_notes(source: LoadedRows, bad: BadLines, listed_in: str, config: DataConfig) -> list[str]:
     notes = []
     if bad.records:
-        notes.append(
-            f"lines that cannot be used: {len(bad.records):,} (rows/{BAD_LINES_FILE}); the first: {bad.first(1)[0]}"
-        )
+        notes.append(bad.note(listed_in))
     if source.duplicates:
         notes.append(f"exact duplicates left out: {source.duplicates:,}")
     if source.conflicts:
@@ -162,11 +180,10 @@ def _source_notes(source: LoadedRows, bad: BadLines, config: DataConfig) -> list
     return notes
 
 
-def _write(run: RunDir, sets: Mapping[str, Sequence[Row]], bad: BadLines) -> None:
+def _write(run: RunDir, sets: Mapping[str, Sequence[Row]]) -> None:
     for name in ("pool", *KEYS):
         path = run.pool.with_name(f"{name}.jsonl")
         if name in sets:
             write_rows(path, list(sets[name]))
         else:
             path.unlink(missing_ok=True)
-    write_jsonl(run.pool.with_name(BAD_LINES_FILE), bad.records)

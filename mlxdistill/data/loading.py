@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlxdistill.data.fields import Columns, MadeRow, RowMaker, check_columns
 from mlxdistill.data.readers import read_source
 from mlxdistill.data.source import Source
 from mlxdistill.errors import DataError
-from mlxdistill.tasks.lines import BadLine
+from mlxdistill.tasks.lines import BadLine, BadLines
 from mlxdistill.tasks.protocols import Progress
 from mlxdistill.tasks.rows import Row, content_hash, normalised
 
@@ -28,6 +27,7 @@ class LoadedRows:
         read: rows and bad lines together.
         duplicates: rows whose normalised text an earlier row has.
         conflicts: those of them whose gold differs from that row's.
+        bad_lines: lines that cannot be used; `first_bad` is the first of them.
         columns: the file's columns.
     """
 
@@ -37,27 +37,13 @@ class LoadedRows:
     read: int
     duplicates: int
     conflicts: int
+    bad_lines: int
+    first_bad: BadLine | None
     columns: tuple[str, ...]
 
     @property
     def has_gold(self) -> bool:
         return any(row.gold is not None for row in self.rows)
-
-
-@dataclass(slots=True)
-class BadLines:
-    """The lines put aside, over all files. With `strict`, the first one raises DataError."""
-
-    strict: bool
-    records: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, where: str, bad: BadLine) -> None:
-        if self.strict:
-            raise DataError(bad.reason, where=f"{where}:{bad.number}", hint="mend the line, or leave out --strict")
-        self.records.append({"file": where, "line": bad.number, "reason": bad.reason})
-
-    def first(self, count: int) -> tuple[str, ...]:
-        return tuple(f"{bad['file']}:{bad['line']} {bad['reason']}" for bad in self.records[:count])
 
 
 def duplicate_key(row: Row) -> str:
@@ -110,16 +96,17 @@ class Loader:
         rows: list[Row] = []
         keys: list[str] = []
         read = duplicates = conflicts = 0
+        first_bad: BadLine | None = None
         for item in self._made(source, seen):
             read += 1
+            if isinstance(item, MadeRow) and item.own_id and item.row.id in line_of:
+                reason = f"the id {item.row.id!r} was already used in line {line_of[item.row.id]}"
+                item = BadLine(item.number, reason)
             if isinstance(item, BadLine):
                 self._bad.add(source.where, item)
+                first_bad = first_bad or item
                 continue
             row = item.row
-            if item.own_id and row.id in line_of:
-                reason = f"the id {row.id!r} was already used in line {line_of[row.id]}"
-                self._bad.add(source.where, BadLine(item.number, reason))
-                continue
             key = duplicate_key(row)
             first = first_of.setdefault(key, len(rows))
             if first < len(rows):
@@ -136,7 +123,18 @@ class Loader:
             check_columns(columns, source, seen, _required(columns, required, seen))
         if not rows:
             raise self._nothing(source, read, bad_before)
-        return LoadedRows(source.where, tuple(rows), tuple(keys), read, duplicates, conflicts, tuple(seen))
+        bad_lines = len(self._bad.records) - bad_before
+        return LoadedRows(
+            source.where,
+            tuple(rows),
+            tuple(keys),
+            read,
+            duplicates,
+            conflicts,
+            bad_lines,
+            first_bad,
+            columns=tuple(seen),
+        )
 
     def _made(self, source: Source, seen: dict[str, None]) -> Iterator[MadeRow | BadLine]:
         number = 0

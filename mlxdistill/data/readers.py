@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -19,16 +20,16 @@ def read_source(path: Path, wanted: Collection[str]) -> Source:
     Args:
         wanted: the columns that will be used; others may be left out where the format allows it.
 
-    Raises DataError where the path is missing, empty, damaged or of an unknown kind.
+    Raises DataError where the path is missing, closed to this user, empty, damaged or of an unknown kind.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return dataset_source(path, wanted)
     return _reader(path)(path, wanted)
 
 
 def source_files(path: Path) -> list[Path]:
     """The files that hold the rows of `path`. Raises DataError as `read_source` does."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return dataset_files(path)
     _reader(path)
     open_file(path).close()
@@ -60,8 +61,8 @@ def _reader(path: Path) -> Callable[[Path, Collection[str]], Source]:
     suffix = path.suffix.lower()
     if suffix in _READERS:
         return _READERS[suffix]
-    if not path.exists():
-        open_file(path).close()  # raises, with the nearest name
+    if not os.path.exists(path):
+        open_file(path).close()  # raises, with the reason and the nearest name
     kinds = f"give {', '.join(_READERS)} or a folder that datasets' save_to_disk wrote"
     if suffix == ".json":
         kinds = "write one JSON object a line and name the file .jsonl"

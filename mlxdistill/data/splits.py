@@ -48,11 +48,9 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class BalancedDraw:
-    """A balanced test set drawn from a pool, and what is left of the pool."""
+    """A balanced test set drawn from a pool."""
 
     test_balanced: tuple[Row, ...]
-    pool: tuple[Row, ...]
-    left_out: int
     notes: tuple[str, ...]
 
 
@@ -110,7 +108,7 @@ def draw_balanced(
 ) -> BalancedDraw:
     """Draws test_balanced from a labelled pool, by the label that `label_of` gives for each row's id.
 
-    Rows without a label stay in the pool. Labels that no row has are left out, with a note. Raises DataError where
+    Rows without a label are not drawn. Labels that no row has are left out, with a note. Raises DataError where
     fewer than two labels have rows.
     """
     notes: list[str] = []
@@ -125,7 +123,7 @@ def draw_balanced(
     per_label = _rows_per_label(counts, present, total, notes)
     deck = Deck(rows, lambda row: label_of.get(row.id), seed)
     drawn = deck.draw_balanced(present, per_label, max(len(rows) // 2, per_label * len(present)), notes)
-    return BalancedDraw(drawn, deck.pool, deck.left_out, tuple(notes))
+    return BalancedDraw(drawn, tuple(notes))
 
 
 def _at_most(total: int, counts: Iterable[int]) -> Iterator[int]:

@@ -7,6 +7,7 @@ would take seconds.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def parquet_source(path: Path, wanted: Collection[str]) -> Source:
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise _damaged(path, "Parquet") from error
+        raise _unreadable(path, "Parquet", error) from error
     columns = tuple(file.schema_arrow.names)
     _check_names(columns, str(path))
     needed = [name for name in columns if name in wanted or name in LOG_COLUMNS]
@@ -48,7 +49,7 @@ def dataset_source(path: Path, wanted: Collection[str]) -> Source:
     import pyarrow.ipc
 
     folder = _split_folder(path)
-    files = [folder / part["filename"] for part in _json(folder / "state.json")["_data_files"]]
+    files = _data_files(folder)
     features = _json(folder / "dataset_info.json").get("features") or {}
     needed = [name for name in features if name in wanted or name in LOG_COLUMNS]
     class_names = {
@@ -72,21 +73,39 @@ def dataset_source(path: Path, wanted: Collection[str]) -> Source:
 def dataset_files(path: Path) -> list[Path]:
     """The files that hold what `dataset_source` reads, in a fixed order."""
     folder = _split_folder(path)
-    parts = sorted(part["filename"] for part in _json(folder / "state.json")["_data_files"])
-    return [folder / "dataset_info.json", *(folder / part for part in parts)]
+    files = [folder / "dataset_info.json", *sorted(_data_files(folder))]
+    for file in files:
+        open_file(file).close()
+    return files
+
+
+def _data_files(folder: Path) -> list[Path]:
+    state = folder / "state.json"
+    try:
+        return [folder / part["filename"] for part in _json(state)["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise _unreadable(state, "datasets", error) from error
 
 
 def _split_folder(path: Path) -> Path:
+    _check_open(path)
     if (path / "dataset_dict.json").is_file():
         splits = [str(name) for name in _json(path / "dataset_dict.json").get("splits", [])]
         if "train" not in splits:
             hint = f"name one of its splits: {', '.join(str(path / name) for name in splits)}"
             raise DataError("the datasets folder has no split 'train'", where=str(path), hint=hint)
         path = path / "train"
+        _check_open(path)
     if not (path / "state.json").is_file() or not (path / "dataset_info.json").is_file():
         hint = "name a file in it, or a folder that datasets' save_to_disk wrote"
         raise DataError("a folder, and not a saved datasets folder", where=str(path), hint=hint)
     return path
+
+
+def _check_open(folder: Path) -> None:
+    """Before its files are looked for: in a closed folder each seems to be missing, or raises."""
+    if folder.is_dir() and not os.access(folder, os.X_OK):
+        raise _unreadable(folder, "datasets", PermissionError())
 
 
 def _records(path: Path, kind: str, batches: Iterator[Any]) -> Iterator[Record | BadLine]:
@@ -97,7 +116,7 @@ def _records(path: Path, kind: str, batches: Iterator[Any]) -> Iterator[Record |
         try:
             batch = next(batches, None)
         except (pyarrow.ArrowException, OSError) as error:
-            raise _damaged(path, kind) from error
+            raise _unreadable(path, kind, error) from error
         if batch is None:
             return
         for row in _rows(batch):
@@ -127,13 +146,16 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, "datasets") from error
+        raise _unreadable(path, "datasets", error) from error
     if not isinstance(value, dict):
-        raise _damaged(path, "datasets")
+        raise _unreadable(path, "datasets", None)
     return value
 
 
-def _damaged(path: Path, kind: str) -> DataError:
+def _unreadable(path: Path, kind: str, error: Exception | None) -> DataError:
+    if isinstance(error, PermissionError):
+        hint = "check the path and its permissions"
+        return DataError("cannot be read: permission denied", where=str(path), hint=hint)
     return DataError(
         f"not a readable {kind} file", where=str(path), hint="it is damaged or of another kind; write it anew"
     )

@@ -18,14 +18,17 @@ from mlxdistill.statistics.resampling import sums_by_cluster
 NO_DIFFERENCE = "no significant difference"
 
 
-def compare(a: str, b: str, set_name: str, metric: str, pair: Pair, resampling: Resampling) -> dict[str, Any]:
+def compare(
+    a: str, b: str, set_name: str, metric: str, pair: Pair, rows: int, resampling: Resampling
+) -> dict[str, Any]:
     """The entry of metrics.json for systems `a` and `b` on one set.
 
     Args:
         metric: `accuracy`, or `agreement` (with the teacher) where there is no gold.
         pair: the rows both answered, possibly none.
+        rows: how many the set has; where the pair has fewer, the entry says of which classes.
     """
-    entry: dict[str, Any] = {"a": a, "b": b, "set": set_name, "metric": metric, "n": len(pair.a_right)}
+    entry: dict[str, Any] = {"a": a, "b": b, "set": set_name, "metric": metric, **pair.size(rows)}
     if not entry["n"]:
         nulls = dict.fromkeys(("difference", "ci", "method", "test", "p_value", "verdict"))
         return entry | nulls | {"reason": f"{a} and {b} have no scored row in common"}

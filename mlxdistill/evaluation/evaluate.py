@@ -1,19 +1,20 @@
 """From answers to metrics.json and predictions.jsonl.
 
 The only way to a number is through the records of predictions.jsonl: `evaluate` makes them from the answers and
-measures them, `recompute` reads them back and measures again. Only speed, memory and the sizes of the sets are
-carried along.
+measures them, `recompute` reads them back and measures again, and `checked_metrics` holds the two against each other.
+Only speed and memory are carried along, and how many rows of a set no system answered, for these have no record.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlxdistill.errors import DataError
-from mlxdistill.evaluation.measure import TEACHER, measure, reference_labels
+from mlxdistill.evaluation.measure import TEACHER, measure, set_sizes
 from mlxdistill.evaluation.records import (
     Record,
     SystemAnswers,
@@ -76,8 +77,11 @@ def evaluate(
         for name, system in systems.items()
     }
     found = by_system_and_set(records)
-    reference = reference_labels(found, kind)
-    sizes = {name: _size(rows, labels, kind, reference.get(name, {})) for name, rows in sets.items()}
+    sizes = set_sizes(found, sets, labels, kind)
+    answered = {(record.set, record.id) for record in records}
+    for name, rows in sets.items():
+        unanswered = sum((name, row.id) not in answered for row in rows)
+        sizes[name] |= {"unanswered": unanswered} if unanswered else {}
     return Evaluation(measure(found, header, sizes, speeds), tuple(records))
 
 
@@ -90,27 +94,77 @@ def write_evaluation(run: RunDir, evaluation: Evaluation) -> None:
 def recompute(run: RunDir) -> dict[str, Any]:
     """metrics.json computed again from predictions.jsonl; equal to the file unless one of the two was changed.
 
-    Labels, settings, set sizes, speed and memory are taken from metrics.json. Raises DataError where a file is missing
-    or damaged.
+    Labels, settings, the sets' names, speed and memory are taken from metrics.json. Raises DataError where a file is
+    missing or damaged.
+    """
+    return _recomputed(run, read_json(run.metrics))
+
+
+def checked_metrics(run: RunDir) -> dict[str, Any]:
+    """metrics.json as written, once every number in it has been found to follow from predictions.jsonl.
+
+    Raises DataError for the first that does not, and where a file is missing or damaged.
     """
     written = read_json(run.metrics)
+    wrong = _first_difference(_recomputed(run, written), written, "")
+    if wrong is not None:
+        raise DataError(
+            f"{wrong}; the file was edited, or written by another version",
+            where=str(run.metrics),
+            hint=f"delete the folder {run.metrics.parent}, then mlxdistill run CONFIG evaluates again",
+        )
+    return dict(written)
+
+
+def _recomputed(run: RunDir, written: Any) -> dict[str, Any]:
+    read = read_records(run.predictions)
+    records = by_system_and_set(read)
+    hint = "the file was edited or is of another version; run mlxdistill eval again"
     try:
         header = {name: written[name] for name in ("schema", "task", "labels", "reference", "settings")}
         speeds = {
             name: {key: system[key] for key in ("rows_per_second", "peak_memory_bytes")}
             for name, system in written["systems"].items()
         }
-        sets = written["sets"]
+        unanswered = {name: size["unanswered"] for name, size in written["sets"].items() if "unanswered" in size}
+        names = dict.fromkeys([*written["sets"], *(name for _, name in records)])
     except (KeyError, TypeError, AttributeError) as error:
-        hint = "the file was edited or is of another version; run mlxdistill eval again"
         raise DataError("not a metrics file of this version", where=str(run.metrics), hint=hint) from error
-    return measure(by_system_and_set(read_records(run.predictions)), header, sets, speeds)
+    strange = {label for record in read for label in (record.gold, record.prediction)} - {*header["labels"], None}
+    if strange:
+        message = f"{min(map(str, strange))!r} is not a label of the task"
+        raise DataError(message, where=str(run.predictions), hint=hint)
+    sizes = set_sizes(records, names, header["labels"], header["reference"])
+    for name, count in unanswered.items():
+        sizes[name]["unanswered"] = count
+    for system, _ in records:
+        speeds.setdefault(system, {"rows_per_second": None, "peak_memory_bytes": None})
+    return measure(records, header, sizes, speeds)
 
 
-def _size(rows: Sequence[Row], labels: Sequence[str], kind: str, teacher: Mapping[str, str]) -> dict[str, Any]:
-    """The size of a set: its rows with a reference, how many of each class, and how many rows are left out."""
-    right = [row.gold if kind == "gold" else teacher.get(row.id) for row in rows]
-    counts = Counter(label for label in right if label is not None)
-    entry: dict[str, Any] = {"n": counts.total(), "class_counts": {label: counts[label] for label in labels}}
-    missing = len(rows) - counts.total()
-    return entry | ({"without_gold" if kind == "gold" else "without_teacher": missing} if missing else {})
+def _first_difference(found: Any, written: Any, place: str) -> str | None:
+    """The first value, in the order of the file, that differs by more than the arithmetic of two machines."""
+    parts: list[tuple[str, Any, Any]] = []
+    if isinstance(found, dict) and isinstance(written, dict):
+        names = [*found, *(name for name in written if name not in found)]
+        parts = [(f".{name}", found.get(name, _ABSENT), written.get(name, _ABSENT)) for name in names]
+    elif isinstance(found, list) and isinstance(written, list) and len(found) == len(written):
+        parts = [(f"[{index}]", *both) for index, both in enumerate(zip(found, written, strict=True))]
+    elif found != written and not _as_close(found, written):
+        return f"{place.lstrip('.')} is {_shown(written)}, and predictions.jsonl gives {_shown(found)}"
+    differences = (_first_difference(inner, there, place + name) for name, inner, there in parts)
+    return next(filter(None, differences), None)
+
+
+def _as_close(found: Any, written: Any) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (found, written))
+    return numbers and math.isclose(found, written, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    return "entries" if isinstance(value, dict | list) else json.dumps(value, ensure_ascii=False)
+
+
+_ABSENT = object()

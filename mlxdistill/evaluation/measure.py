@@ -7,7 +7,8 @@ perfectly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class _Found:
 
     def pair(self, a: str, b: str, set_name: str) -> Pair:
         reference = self.reference.get(set_name, {})
-        return make_pair(self.answered(a, set_name), self.answered(b, set_name), reference)
+        return make_pair(self.answered(a, set_name), self.answered(b, set_name), reference, self.labels)
 
 
 def measure(
@@ -63,7 +64,7 @@ def measure(
             name: {"sets": {set_name: scored(found, name, set_name, resampling) for set_name in sets}, **speed}
             for name, speed in speeds.items()
         },
-        "comparisons": _comparisons(found, kind, list(speeds), list(sets), resampling),
+        "comparisons": _comparisons(found, kind, list(speeds), sets, resampling),
         "retention": {},
         "replacement": None,
     }
@@ -71,10 +72,25 @@ def measure(
         both = STUDENT in speeds and TEACHER in speeds
         pairs = {name: found.pair(STUDENT, TEACHER, name) for name in sets} if both else {}
         content["retention"] = {
-            name: retention(pair, sets[name]["class_counts"], resampling) for name, pair in pairs.items()
+            name: retention(name, pair, sets[name]["n"], resampling) for name, pair in pairs.items()
         }
-        content["replacement"] = replacement(pairs.get(REPLACEMENT_SET), settings["margin"], resampling)
+        rows = sets.get(REPLACEMENT_SET, {"n": 0})["n"]
+        content["replacement"] = replacement(pairs.get(REPLACEMENT_SET), rows, settings["margin"], resampling)
     return content
+
+
+def set_sizes(records: Records, names: Iterable[str], labels: Sequence[str], kind: str) -> dict[str, dict[str, Any]]:
+    """The size of each set: its rows with a reference, how many of each class, and how many rows are left out."""
+    reference = reference_labels(records, kind)
+    sizes = {}
+    for name in names:
+        rows = {row_id for (_, set_name), found in records.items() if set_name == name for row_id in found}
+        right = reference.get(name, {})
+        counts = Counter(right.values())
+        sizes[name] = {"n": len(right), "class_counts": {label: counts[label] for label in labels}}
+        if len(rows) > len(right):
+            sizes[name]["without_gold" if kind == "gold" else "without_teacher"] = len(rows) - len(right)
+    return sizes
 
 
 def reference_labels(records: Records, kind: str) -> dict[str, dict[str, str]]:
@@ -103,14 +119,14 @@ def _agreement(found: _Found, system: str, set_name: str, resampling: Resampling
 
 
 def _comparisons(
-    found: _Found, kind: str, systems: Sequence[str], sets: Sequence[str], resampling: Resampling
+    found: _Found, kind: str, systems: Sequence[str], sets: Mapping[str, Any], resampling: Resampling
 ) -> list[dict[str, Any]]:
     if STUDENT not in systems:
         return []
     metric, left_out = ("accuracy", {STUDENT}) if kind == "gold" else ("agreement", {STUDENT, TEACHER})
     return [
-        compare(STUDENT, other, set_name, metric, found.pair(STUDENT, other, set_name), resampling)
+        compare(STUDENT, other, name, metric, found.pair(STUDENT, other, name), size["n"], resampling)
         for other in systems
         if other not in left_out
-        for set_name in sets
+        for name, size in sets.items()
     ]

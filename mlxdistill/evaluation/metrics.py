@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mlxdistill.statistics.calibration import calibration_error
 from mlxdistill.statistics.resampling import Floats, Integers
-
-ECE_BINS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +97,12 @@ def brier_rows(reference: Integers, probabilities: Floats) -> Floats:
 
 
 def expected_calibration_error(reference: Integers, probabilities: Floats) -> float:
-    """Naeini et al. 2015: the mean gap between the top label's probability and how often it is right, over 15 bins
-    (m/15, (m+1)/15]. `probabilities` (n, K), n > 0."""
+    """How far the top label's probability is from how often it is right (`statistics/calibration.py`).
+
+    `probabilities` (n, K), n > 0.
+    """
     top = probabilities.argmax(axis=1)
-    confidence = probabilities[np.arange(len(top)), top]
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - (top == reference), minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(top))
+    return calibration_error(probabilities[np.arange(len(top)), top], (top == reference).astype(np.float64))
 
 
 def auroc_placements(reference: Integers, probabilities: Floats) -> tuple[float, Floats] | None:

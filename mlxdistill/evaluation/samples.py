@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mlxdistill.evaluation.records import Record
-from mlxdistill.statistics.resampling import Floats, Integers
+from mlxdistill.statistics.resampling import Floats, Integers, cluster_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two systems on the rows both answered: (n,) booleans `a_right`, `b_right`, and clusters as in Sample."""
+    """Two systems on the rows both answered.
+
+    Attributes:
+        a_right, b_right: (n,) 1 where the system is right, else 0.
+        reference: (n,) the right label's place in `labels`.
+        labels: the task's, in order.
+        clusters: as in Sample.
+    """
 
     a_right: Integers
     b_right: Integers
+    reference: Integers
+    labels: tuple[str, ...]
     clusters: Integers | None
 
     @property
@@ -49,6 +59,17 @@ class Pair:
         """(n, 4): one where both, only a, only b, neither is right."""
         a, b = self.a_right, self.b_right
         return np.column_stack([a * b, a * (1 - b), (1 - a) * b, (1 - a) * (1 - b)]).astype(np.float64)
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """The rows by their right label, in the task's order; 0 for a label that none has."""
+        counts = np.bincount(self.reference, minlength=len(self.labels))
+        return {label: int(count) for label, count in zip(self.labels, counts, strict=True)}
+
+    def size(self, rows: int) -> dict[str, Any]:
+        """How many rows they are, and, where the set has more (`rows`), of which classes."""
+        n = len(self.reference)
+        return {"n": n, "class_counts": self.class_counts} if 0 < n < rows else {"n": n}
 
 
 def make_sample(records: Mapping[str, Record], reference: Mapping[str, str], labels: Sequence[str]) -> Sample:
@@ -75,20 +96,20 @@ def make_sample(records: Mapping[str, Record], reference: Mapping[str, str], lab
     )
 
 
-def make_pair(a: Mapping[str, Record], b: Mapping[str, Record], reference: Mapping[str, str]) -> Pair:
+def make_pair(
+    a: Mapping[str, Record], b: Mapping[str, Record], reference: Mapping[str, str], labels: Sequence[str]
+) -> Pair:
     """Two systems' records of one set, on the rows that both answered and that have a reference."""
     rows = [a[row_id] for row_id in sorted(a) if row_id in b and row_id in reference]
+    place = {name: index for index, name in enumerate(labels)}
     return Pair(
-        np.array([row.prediction == reference[row.id] for row in rows], dtype=np.int64),
-        np.array([b[row.id].prediction == reference[row.id] for row in rows], dtype=np.int64),
-        _clusters(rows),
+        a_right=np.array([row.prediction == reference[row.id] for row in rows], dtype=np.int64),
+        b_right=np.array([b[row.id].prediction == reference[row.id] for row in rows], dtype=np.int64),
+        reference=np.array([place[reference[row.id]] for row in rows], dtype=np.int64),
+        labels=tuple(labels),
+        clusters=_clusters(rows),
     )
 
 
 def _clusters(rows: Sequence[Record]) -> Integers | None:
-    # A row without a group stands alone; the first part of the key keeps its id apart from groups of the same name.
-    keys = [("row", row.id) if row.group is None else ("group", row.group) for row in rows]
-    places = {key: index for index, key in enumerate(sorted(set(keys)))}
-    if len(places) == len(rows):
-        return None
-    return np.array([places[key] for key in keys], dtype=np.int64)
+    return cluster_places([(row.id, row.group) for row in rows])

@@ -24,15 +24,16 @@ import numpy as np
 from mlxdistill.evaluation import metrics
 from mlxdistill.evaluation.metrics import Margins
 from mlxdistill.evaluation.samples import Sample
+from mlxdistill.statistics.calibration import BINS
 from mlxdistill.statistics.intervals import (
     ONE_GROUP,
     Ends,
     Interval,
     Z,
-    cluster_ratio,
     mean_interval,
     percentile_ends,
     percentile_levels,
+    proportion,
     t_quantile,
     wilson,
 )
@@ -89,11 +90,7 @@ def _of_class(measure: Score, place: int) -> Score:
 def accuracy_interval(sample: Sample, resampling: Resampling) -> Interval:
     """The share of rows predicted right. The sample has rows."""
     right = sample.predicted == sample.reference
-    rows = wilson(int(right.sum()), len(right))
-    if sample.clusters is None:
-        return rows
-    sums = sums_by_cluster(np.column_stack([right, np.ones(len(right))]), sample.clusters)
-    return cluster_ratio(sums, rows.value, resamples=resampling.resamples, seed=resampling.seed).widened(rows.ci)
+    return proportion(right, sample.clusters, resamples=resampling.resamples, seed=resampling.seed)
 
 
 class Counted:
@@ -186,7 +183,7 @@ def probability_scores(sample: Sample, resampling: Resampling) -> dict[str, Any]
     ece = metrics.expected_calibration_error(reference, probabilities)
     shown: dict[str, Any] = {
         "auroc": _auroc(reference, probabilities, clusters),
-        "ece": {"value": ece, "ci": None, "method": f"{metrics.ECE_BINS} equal-width bins"},
+        "ece": {"value": ece, "ci": None, "method": f"{BINS} equal-width bins"},
         "brier": mean_interval(scores, clusters=sums, **numbers).to_json(),
     }
     if len(rows) < len(sample.reference):

@@ -10,40 +10,42 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlxdistill.evaluation.verdict import REPLACEMENT_SET
+from mlxdistill.statistics.written import signed
 
 NAIVE = ("majority", "tfidf_logreg")
+WINS = ("student is better", "student agrees more with the teacher")
+LOSSES = ("student is worse", "student agrees less with the teacher")
+_MOST_CLASSES_COUNTED = 6
 
 
 def verdict_sentence(metrics: Mapping[str, Any]) -> str:
-    """What metrics.json says about the student, in one to three sentences. Takes the whole of metrics.json."""
-    said = _unbeaten(metrics)
+    """What metrics.json says about the student, in one to four sentences. Takes the whole of metrics.json."""
+    said = _naive(metrics)
     if metrics["reference"] == "teacher":
         return " ".join([*said, _agreement(metrics)])
     return " ".join([*said, _replacement(metrics["replacement"], metrics)])
 
 
-def _unbeaten(metrics: Mapping[str, Any]) -> list[str]:
-    """One sentence about the naive baselines that the student is not significantly better than."""
-    set_name = REPLACEMENT_SET if REPLACEMENT_SET in metrics["sets"] else next(iter(metrics["sets"]), None)
-    rivals = [
-        entry
-        for entry in metrics["comparisons"]
-        if entry["b"] in NAIVE and entry["set"] == set_name and entry["verdict"] and not _wins(entry)
-    ]
-    if not rivals:
-        return []
-    kind = "agreement with the teacher" if metrics["reference"] == "teacher" else "accuracy"
-    parts = [_against(entry) for entry in rivals]
-    return [f"The student does not beat every naive baseline: in {kind} on {set_name} it is {_listed(parts)}."]
-
-
-def _wins(entry: Mapping[str, Any]) -> bool:
-    return entry["verdict"] in ("student is better", "student agrees more with the teacher")
+def _naive(metrics: Mapping[str, Any]) -> list[str]:
+    """The naive baselines that the student does not beat on the set that decides, or loses to on another."""
+    main = REPLACEMENT_SET if REPLACEMENT_SET in metrics["sets"] else next(iter(metrics["sets"]), None)
+    rivals = [entry for entry in metrics["comparisons"] if entry["b"] in NAIVE and entry["verdict"]]
+    unbeaten = [_against(entry) for entry in rivals if entry["set"] == main and entry["verdict"] not in WINS]
+    said = []
+    if unbeaten:
+        kind = "agreement with the teacher" if metrics["reference"] == "teacher" else "accuracy"
+        said.append(f"The student does not beat every naive baseline: in {kind} on {main} it is {_listed(unbeaten)}.")
+    for name in metrics["sets"]:
+        ahead = [entry["b"] for entry in rivals if entry["set"] == name != main and entry["verdict"] in LOSSES]
+        if ahead:
+            less = "agrees less with the teacher" if metrics["reference"] == "teacher" else "is worse"
+            said.append(f"On {name} {'it' if unbeaten else 'the student'} {less} than {_listed(ahead)}.")
+    return said
 
 
 def _against(entry: Mapping[str, Any]) -> str:
     said = f"{_points(entry['difference'])} points ({_span(entry['ci'])})"
-    if entry["verdict"] in ("student is worse", "student agrees less with the teacher"):
+    if entry["verdict"] in LOSSES:
         return f"below {entry['b']}, by {said}"
     return f"within the noise of {entry['b']}, at {said}"
 
@@ -51,8 +53,11 @@ def _against(entry: Mapping[str, Any]) -> str:
 def _replacement(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     verdict, margin = entry["verdict"], f"{100 * entry['margin']:.3g} points"
     if entry["difference"] is None:
-        return f"Undecided whether the student may replace the teacher: {entry['reason']}."
-    where = f"on {entry['set']} its accuracy differs by {_points(entry['difference'])} points ({_span(entry['ci'])})"
+        begin = "Undecided" if verdict else "No verdict on"
+        return f"{begin} whether the student may replace the teacher: {entry['reason']}."
+    score = entry["metric"].replace("_", " ")
+    differs = f"its {score} differs by {_points(entry['difference'])} points ({_span(entry['ci'])})"
+    where = f"on {_rows(entry, metrics)} {differs}"
     if verdict == "yes":
         return f"The student may replace the teacher: {where}, which is no more than {margin} below."
     if verdict == "no":
@@ -60,6 +65,18 @@ def _replacement(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     said = f"Undecided whether the student may replace the teacher: {where}, and the margin is {margin}"
     rows = entry["rows_needed"]
     return f"{said}; about {_rounded(rows)} rows would decide, {entry['n']} are there." if rows else f"{said}."
+
+
+def _rows(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """The set, and where both answered only part of it, which."""
+    counts, name = entry.get("class_counts"), str(entry["set"])
+    if counts is None:
+        return name
+    if len(counts) <= _MOST_CLASSES_COUNTED:
+        classes = ", ".join(f"{label} {count}" for label, count in counts.items())
+    else:
+        classes = f"{min(counts.values())} to {max(counts.values())} of each label"
+    return f"{name}, on the {entry['n']} of {metrics['sets'][name]['n']} rows both answered ({classes}),"
 
 
 def _agreement(metrics: Mapping[str, Any]) -> str:
@@ -77,7 +94,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
+    return signed(100 * share)
 
 
 def _span(ci: Sequence[float] | None) -> str:

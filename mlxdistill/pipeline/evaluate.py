@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlxdistill import __version__
 from mlxdistill.errors import DataError
 from mlxdistill.evaluation.baselines import TrainingRow, baseline_answers
 from mlxdistill.evaluation.evaluate import evaluate, write_evaluation
 from mlxdistill.evaluation.records import SystemAnswers
 from mlxdistill.pipeline.answers import teacher_answers
-from mlxdistill.pipeline.stage import Context, Result, Stage
+from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
 from mlxdistill.pipeline.train import open_student, training_rows
+from mlxdistill.platform.cores import blas_threads
 from mlxdistill.rundir.files import file_sha256
+from mlxdistill.rundir.manifest import Work
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import Row, read_rows
@@ -27,6 +30,7 @@ def _inputs(context: Context) -> Mapping[str, Any]:
         "adapter": file_sha256(run.adapters / "adapters.safetensors"),
         "sets": {name: file_sha256(path) for name, path in run.test_sets.items() if path.exists()},
         "evaluate": context.config.evaluate.model_dump(mode="json"),
+        "version": __version__,
     }
 
 
@@ -46,8 +50,14 @@ def _work(context: Context) -> Result:
     evaluation = evaluate(sets, systems, context.task.names, config.evaluate)
     write_evaluation(run, evaluation)
     sizes = {name: len(rows) for name, rows in sets.items()}
+    work = Work(
+        rows_in=sum(sizes.values()),
+        rows_out=sum(map(len, systems["student"].answers.values())),
+        threads=blas_threads(),
+        seed=config.evaluate.seed,
+    )
     line = ", ".join(f"{count:,} rows of {name}" for name, count in sizes.items())
-    return Result((run.metrics, run.predictions), {"rows_in": sum(sizes.values())}, f"{len(systems)} systems on {line}")
+    return Result((run.metrics, run.predictions), work, {}, f"{len(systems)} systems on {line}")
 
 
 def _teacher(context: Context, store: LabelStore, sets: Mapping[str, Sequence[Row]]) -> SystemAnswers:
@@ -73,4 +83,4 @@ def _student(context: Context, sets: Mapping[str, Sequence[Row]], *, trained: bo
     return SystemAnswers(answers, student.rows_per_second, student.peak_memory_bytes)
 
 
-STAGE = Stage("eval", _inputs, _work)
+STAGE = Stage("eval", no_needs, _inputs, _work)

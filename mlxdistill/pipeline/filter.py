@@ -10,8 +10,9 @@ from mlxdistill.filters.candidate import Candidate
 from mlxdistill.filters.funnel import dropped_rows, filters_of, funnel, run_filters
 from mlxdistill.filters.held_out import HeldOut
 from mlxdistill.pipeline.answers import teacher_answers
-from mlxdistill.pipeline.stage import Context, Result, Stage
+from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
 from mlxdistill.rundir.layout import RunDir
+from mlxdistill.rundir.manifest import Work
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.rows import read_rows
 
@@ -29,11 +30,10 @@ def _work(context: Context) -> Result:
         store.replace_decisions(decisions)
     steps = funnel(decisions)
     kept = len(rows) - len(dropped_rows(decisions))
-    figures = {"rows_in": len(rows), "rows_out": kept, "funnel": [asdict(step) for step in steps]}
+    figures = {"funnel": [asdict(step) for step in steps]}
     dropped = ", ".join(f"{sum(step.dropped.values()):,} by {step.filter}" for step in steps if step.dropped)
-    return Result(
-        (), figures, f"{kept:,} of {len(rows):,} rows may teach" + (f" (dropped: {dropped})" if dropped else "")
-    )
+    line = f"{kept:,} of {len(rows):,} rows may teach" + (f" (dropped: {dropped})" if dropped else "")
+    return Result((), Work(rows_in=len(rows), rows_out=kept), figures, line)
 
 
 def _held_out(context: Context) -> HeldOut:
@@ -49,4 +49,4 @@ def _has_decisions(run: RunDir) -> bool:
         return next(store.decisions(), None) is not None
 
 
-STAGE = Stage("filter", _inputs, _work, is_kept=_has_decisions)
+STAGE = Stage("filter", no_needs, _inputs, _work, is_kept=_has_decisions)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from mlxdistill.config.models import Config
 from mlxdistill.data.ingest import IngestSummary, ingest, splits_fingerprint
+from mlxdistill.data.readers import source_files
 from mlxdistill.errors import DataError, UsageError
-from mlxdistill.pipeline.stage import Context, Result, Stage
+from mlxdistill.pipeline.stage import Context, Need, Result, Stage
+from mlxdistill.rundir.manifest import Work
 
 FROZEN = "splits"
 
@@ -33,8 +38,12 @@ def _work(context: Context) -> Result:
     context.manifest.freeze(FROZEN, splits_fingerprint(context.config.data, context.task))
     rows = context.run.pool.parent
     outputs = [rows / f"{name}.jsonl" for name in summary.sets]
-    figures = {"rows_in": summary.rows_read, "rows_out": summary.sets["pool"].n, **asdict(summary)}
-    return Result(outputs, figures, _line(summary))
+    work = Work(
+        rows_in=summary.rows_read + summary.rows_given,
+        rows_out=sum(size.n for size in summary.sets.values()),
+        seed=context.config.data.seed,
+    )
+    return Result(outputs, work, asdict(summary), _line(summary))
 
 
 def _line(summary: IngestSummary) -> str:
@@ -42,4 +51,13 @@ def _line(summary: IngestSummary) -> str:
     return f"{summary.rows_read:,} rows read: {sets}"
 
 
-STAGE = Stage("ingest", _inputs, _work, frozen=True)
+def _needs(config: Config) -> Iterator[Need]:
+    data = config.data
+    given: dict[tuple[str, ...], object] = {("data", "source"): data.source, ("data", "valid"): data.valid}
+    given |= {("data", "test", name): getattr(data.test, name) for name in ("indist", "balanced")}
+    for key, path in given.items():
+        if isinstance(path, str):
+            yield Need(key, partial(source_files, Path(path)))
+
+
+STAGE = Stage("ingest", _needs, _inputs, _work, frozen=True)

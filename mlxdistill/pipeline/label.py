@@ -5,17 +5,22 @@ Without gold, the balanced test set can only be drawn now, by the teacher's answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mlxdistill.config.models import Config
 from mlxdistill.data.splits import draw_balanced
-from mlxdistill.pipeline.stage import Context, Result, Stage, prompt_template
+from mlxdistill.pipeline.stage import Context, Need, Result, Stage, prompt_template
+from mlxdistill.rundir.files import write_jsonl
+from mlxdistill.rundir.manifest import Work
 from mlxdistill.store import LabelStore
+from mlxdistill.tasks.logs import check_log
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import content_hash, read_rows, write_rows
 from mlxdistill.teacher.label import answers_of, label_rows
-from mlxdistill.teacher.labeller import LlamaLabeller, open_labeller
+from mlxdistill.teacher.labeller import LlamaLabeller, check_teacher, open_labeller
 from mlxdistill.teacher.recorded import RecordedLabeller
 
 
@@ -24,7 +29,13 @@ def _open(context: Context) -> LlamaLabeller | RecordedLabeller:
     template = prompt_template(config.teacher.prompt, "teacher.prompt")
     fields = config.data.fields
     return open_labeller(
-        config.teacher, context.task, context.reporter, template, text_column=fields.text, id_column=fields.id
+        config.teacher,
+        context.task,
+        context.reporter,
+        template,
+        text_column=fields.text,
+        id_column=fields.id,
+        strict=context.options.strict,
     )
 
 
@@ -45,36 +56,65 @@ def _work(context: Context) -> Result:
         summary = label_rows(labeller, names, rows, store, context.reporter)
         number = store.labeller(labeller.fingerprint, labeller.prompt_fingerprint, names)
         answers = answers_of(store, number, {row.id: content_hash(row.text) for row in rows})
+    bad_lines = _bad_lines(context, labeller)
     outputs = _test_balanced(context, answers)
     seconds = sum(answer.seconds for answer in answers.values())
+    peak_memory_bytes, settings = _measured(context, labeller)
+    work = Work(
+        rows_in=summary.rows,
+        rows_out=summary.rows - summary.missing - summary.unparsable,
+        threads=_threads(labeller, settings),
+        seed=context.config.data.seed if outputs else None,
+        settings=settings,
+    )
     figures = {
-        "rows_in": summary.rows,
-        "rows_out": summary.rows - summary.missing - summary.unparsable,
+        **bad_lines,
         "from_store": summary.from_store,
         "unparsable": summary.unparsable,
         "truncated": summary.truncated,
         "missing": summary.missing,
         "labeller": number,
         "rows_per_second": len(answers) / seconds if seconds else None,
-        **_measured(context, labeller),
+        "teacher": labeller.fingerprint,
+        "peak_memory_bytes": peak_memory_bytes,
     }
     parts = [f"{summary.new:,} rows labelled"]
     parts += [f"{summary.from_store:,} from the store"] if summary.from_store else []
     parts += [f"{figures[name]:,} {name}" for name in ("missing", "unparsable", "truncated") if figures[name]]
     if summary.truncated:
         context.reporter.note(f"{summary.truncated:,} rows did not fit in teacher.n_ctx and lost the end of their text")
-    return Result(outputs, figures, ", ".join(parts))
+    return Result(outputs, work, figures, ", ".join(parts))
 
 
-def _measured(context: Context, labeller: LlamaLabeller | RecordedLabeller) -> dict[str, Any]:
+def _measured(
+    context: Context, labeller: LlamaLabeller | RecordedLabeller
+) -> tuple[int | None, Mapping[str, int] | None]:
     """Peak memory and tuned settings; where every answer came from the store, those of the run that gave them."""
     if labeller.settings is not None:
-        measured = {"peak_memory_bytes": labeller.peak_memory_bytes, "settings": labeller.settings}
-    else:
-        before = context.manifest.figures("label")
-        known = before if before.get("teacher") == labeller.fingerprint else {}
-        measured = {name: known.get(name) for name in ("peak_memory_bytes", "settings")}
-    return {"teacher": labeller.fingerprint, **measured}
+        return labeller.peak_memory_bytes, labeller.settings
+    before = context.manifest.figures("label")
+    if before.get("teacher") != labeller.fingerprint:
+        return None, None
+    return before.get("peak_memory_bytes"), context.manifest.settings("label")
+
+
+def _threads(labeller: LlamaLabeller | RecordedLabeller, settings: Mapping[str, int] | None) -> int | None:
+    if isinstance(labeller, RecordedLabeller):
+        return 1
+    return None if settings is None else settings["threads"]
+
+
+def _bad_lines(context: Context, labeller: LlamaLabeller | RecordedLabeller) -> dict[str, Any]:
+    """What ingest says of the source's bad lines, of those of a recorded teacher's logs."""
+    path = context.run.bad_log_lines
+    if not isinstance(labeller, RecordedLabeller):
+        path.unlink(missing_ok=True)
+        return {}
+    bad = labeller.bad_lines
+    write_jsonl(path, bad.records)
+    if bad.records:
+        context.reporter.note(bad.note(context.run.shown(path)))
+    return {"bad_lines": len(bad.records), "first_bad_lines": bad.first}
 
 
 def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path]:
@@ -97,4 +137,14 @@ def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path
     return [run.test_balanced]
 
 
-STAGE = Stage("label", _inputs, _work, is_kept=lambda run: run.labels.exists(), frozen=True)
+def _needs(config: Config) -> Iterator[Need]:
+    teacher, fields = config.teacher, config.data.fields
+    if teacher.prompt is not None:
+        yield Need(("teacher", "prompt"), lambda: prompt_template(teacher.prompt, "teacher.prompt"))
+    if (model := teacher.model) is not None:
+        yield Need(("teacher", "model"), lambda: check_teacher(model, thinking=teacher.thinking))
+    for log in teacher.log or ():
+        yield Need(("teacher", "log"), partial(check_log, Path(log), text_column=fields.text, id_column=fields.id))
+
+
+STAGE = Stage("label", _needs, _inputs, _work, is_kept=lambda run: run.labels.exists(), frozen=True)

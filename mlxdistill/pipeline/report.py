@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlxdistill.errors import ModelError
+from mlxdistill.evaluation.evaluate import checked_metrics
 from mlxdistill.evaluation.sentence import verdict_sentence
-from mlxdistill.pipeline.stage import Context, Result, Stage
-from mlxdistill.report.data import FunnelStep, Mistake, ReportData, TrainPoint
+from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
+from mlxdistill.platform.models import find_gguf
+from mlxdistill.report.data import FunnelStep, Mistake, ModelFile, ReportData, TrainPoint
 from mlxdistill.report.page import write_report
-from mlxdistill.rundir.files import file_sha256, read_json, read_jsonl
-from mlxdistill.rundir.manifest import package_versions
+from mlxdistill.rundir.files import file_sha256, read_jsonl
+from mlxdistill.rundir.manifest import Work, package_versions
 from mlxdistill.tasks.rows import read_rows
+
+SETTINGS = {"teacher", "filter", "student", "train"}
 
 
 def _inputs(context: Context) -> Mapping[str, Any]:
@@ -20,12 +26,13 @@ def _inputs(context: Context) -> Mapping[str, Any]:
         "predictions": file_sha256(context.run.predictions),
         "report": context.config.report.model_dump(mode="json"),
         "name": context.config.name,
+        "settings": context.config.model_dump(mode="json", include=SETTINGS),
     }
 
 
 def _work(context: Context) -> Result:
     run = context.run
-    metrics, predictions = read_json(run.metrics), tuple(read_jsonl(run.predictions))
+    metrics, predictions = checked_metrics(run), tuple(read_jsonl(run.predictions))
     mistakes = _mistakes(context, predictions)
     data = ReportData(
         name=context.config.name,
@@ -41,9 +48,24 @@ def _work(context: Context) -> Result:
         ),
         mistakes=tuple(mistakes),
         versions=package_versions(),
+        config=context.config.model_dump(mode="json", include=SETTINGS),
+        teacher_file=_teacher_file(context.config.teacher.model),
     )
     write_report(run, data)
-    return Result((run.report,), {"mistakes": len(mistakes)}, str(run.report))
+    tested = sum(size["n"] for size in metrics["sets"].values())
+    return Result((run.report,), Work(rows_in=tested, rows_out=len(mistakes)), {}, str(run.report))
+
+
+def _teacher_file(model: str | None) -> ModelFile | None:
+    """The teacher's GGUF; None for recorded answers, and where the file is gone: its answers are in the store."""
+    if model is None:
+        return None
+    try:
+        path = find_gguf(model)
+        parts = list(path.parent.glob(glob.escape(path.name).replace("-00001-of-", "-?????-of-")))
+        return ModelFile(path.name, sum(part.stat().st_size for part in parts))
+    except (ModelError, OSError):
+        return None
 
 
 def _funnel(context: Context) -> tuple[FunnelStep, ...]:
@@ -76,4 +98,4 @@ def _mistakes(context: Context, predictions: Sequence[Mapping[str, Any]]) -> lis
     return mistakes[: config.mistakes]
 
 
-STAGE = Stage("report", _inputs, _work)
+STAGE = Stage("report", no_needs, _inputs, _work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from mlxdistill.config.models import Config
 from mlxdistill.errors import ConfigError, Problem
 from mlxdistill.rundir.layout import RunDir
-from mlxdistill.rundir.manifest import Manifest
+from mlxdistill.rundir.manifest import Manifest, Work
 from mlxdistill.tasks.classification import ClassificationTask, Label, read_template
 from mlxdistill.tasks.protocols import Progress
 
@@ -52,11 +52,21 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a stage leaves: files, figures for the manifest, and one line for the user."""
+    """What a stage leaves: files, what the manifest keeps of its work, and one line for the user."""
 
     outputs: Sequence[Path]
+    work: Work
     figures: Mapping[str, Any]
     summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something on this disk that a stage cannot do without: the key that names it, and a look at it, which raises
+    MlxDistillError where it is missing or no good."""
+
+    key: tuple[str, ...]
+    look: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ class Stage:
     """A stage.
 
     Attributes:
+        needs: what can be looked at before hours of work: none of it reads more than a header.
         inputs: everything the result depends on; the stage is skipped while it stays the same.
         work: does it.
         is_kept: whether what the stage left besides its outputs, in the label store, is still there.
@@ -71,10 +82,16 @@ class Stage:
     """
 
     name: str
+    needs: Callable[[Config], Iterator[Need]]
     inputs: Callable[[Context], Mapping[str, Any]]
     work: Callable[[Context], Result]
     is_kept: Callable[[RunDir], bool] = lambda run: True
     frozen: bool = False
+
+
+def no_needs(config: Config) -> Iterator[Need]:
+    """Of a stage that reads the run folder alone."""
+    return iter(())
 
 
 def task_of(config: Config) -> ClassificationTask:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlxdistill.config.models import Config
 from mlxdistill.errors import DataError
 from mlxdistill.filters.funnel import dropped_rows
 from mlxdistill.pipeline.answers import teacher_answers
-from mlxdistill.pipeline.stage import Context, Result, Stage, prompt_template, task_of
+from mlxdistill.pipeline.stage import Context, Need, Result, Stage, prompt_template, task_of
 from mlxdistill.platform.cores import blas_threads
 from mlxdistill.platform.models import model_fingerprint
+from mlxdistill.report.numbers import NO_BREAK_SPACE, rate, size
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.log import log_event
-from mlxdistill.rundir.manifest import Manifest
+from mlxdistill.rundir.manifest import Manifest, Work
 from mlxdistill.store import LabelStore
+from mlxdistill.student.base import check_student
 from mlxdistill.student.dataset import write_training_files
 from mlxdistill.student.predictor import StudentPredictor
-from mlxdistill.student.requests import PredictRequest, TrainEvent, TrainRequest
+from mlxdistill.student.requests import PredictRequest, TrainEvent, TrainRequest, TrainResult
 from mlxdistill.student.trainer import train_student
 from mlxdistill.tasks.classification import Prompt
 from mlxdistill.tasks.protocols import Progress
@@ -111,19 +113,27 @@ def _work(context: Context) -> Result:
         log_event(run, "validation", **dataclasses.asdict(event))
 
     result = train_student(request, context.reporter, on_event)
-    figures = {
-        "rows_in": counts[0],
-        "rows_valid": counts[1],
-        "seed": config.train.seed,
-        "threads": blas_threads(),
-        **dataclasses.asdict(result),
-    }
+    work = Work(rows_in=len(rows) + len(valid), rows_out=sum(counts), threads=blas_threads(), seed=config.train.seed)
+    figures = {"rows_train": counts[0], "rows_valid": counts[1], **dataclasses.asdict(result)}
     outputs = [run.adapters / "adapters.safetensors", run.adapters / "adapter_config.json"]
     outputs += [run.student_data / "train.jsonl", run.student_data / "valid.jsonl"]
-    line = f"{counts[0]:,} rows, {result.steps:,} steps, {result.rows_per_second:,.0f} rows/s"
+    return Result(outputs, work, figures, f"{counts[0]:,} rows, {training_line(result)}")
+
+
+def training_line(result: TrainResult) -> str:
+    """What came of a training, for the user."""
+    parts = [f"{result.steps:,} steps", f"{rate(result.rows_per_second)} rows/s"]
     if result.best_valid_loss is not None:
-        line += f", best validation loss {result.best_valid_loss:.3f} at step {result.best_step:,}"
-    return Result(outputs, figures, line + (", stopped early" if result.stopped_early else ""))
+        parts.append(f"best validation loss {result.best_valid_loss:.3f} at step {result.best_step:,}")
+    parts.append(f"peak memory {size(result.peak_memory_bytes)}".replace(NO_BREAK_SPACE, " "))
+    return ", ".join(parts + ["stopped early"] * result.stopped_early)
 
 
-STAGE = Stage("train", _inputs, _work)
+def _needs(config: Config) -> Iterator[Need]:
+    student = config.student
+    if student.prompt is not None:
+        yield Need(("student", "prompt"), lambda: prompt_template(student.prompt, "student.prompt"))
+    yield Need(("student", "model"), lambda: check_student(student.model))
+
+
+STAGE = Stage("train", _needs, _inputs, _work)

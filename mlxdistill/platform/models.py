@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlxdistill.demo import embedded_model
@@ -30,15 +30,21 @@ _MODEL_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 def find_gguf(name: str) -> Path:
     """The GGUF file called `name`; of a split set, the first part. Its content is not looked at.
 
-    Raises ModelError, with the mend, where there is none or where it is not clear which is meant.
+    Raises ModelError, with the mend, where there is none, where it is not clear which is meant, or where a folder on
+    the way is not permitted.
     """
+    with _permitted(name):
+        return _find_gguf(name)
+
+
+def _find_gguf(name: str) -> Path:
     embedded = embedded_model(name)
     if embedded is not None:
         return embedded
     if name.startswith("ollama:"):
         return _ollama_blob(name)
     repository, _, file = name.partition(":")
-    if _is_path(name) or (name.endswith(".gguf") and not (file and _HUB_ID.fullmatch(repository))):
+    if _is_path(name) or (name.endswith(".gguf") and not (file and is_hub_id(repository))):
         path = _existing(name)
         return _only_gguf(path, path, name) if path.is_dir() else path
     snapshot = _snapshot(repository)
@@ -53,8 +59,13 @@ def find_gguf(name: str) -> Path:
 def find_model_folder(name: str) -> Path:
     """The folder of the MLX model called `name`: it holds `config.json` and whole safetensors.
 
-    Raises ModelError, with the mend, where there is none or where files are missing.
+    Raises ModelError, with the mend, where there is none, where files are missing, or where a folder is not permitted.
     """
+    with _permitted(name):
+        return _find_model_folder(name)
+
+
+def _find_model_folder(name: str) -> Path:
     if name.startswith("ollama:") or name.endswith(".gguf"):
         raise ModelError("a GGUF model cannot be trained", where=name, hint="name an MLX model: a folder or a hub id")
     embedded = embedded_model(name)
@@ -77,18 +88,20 @@ def model_fingerprint(name: str) -> str:
     Raises ModelError as `find_model_folder` does.
     """
     folder = find_model_folder(name)
-    hashes = {path.name: cached_sha256(path) for path in sorted(folder.iterdir()) if path.suffix in _MODEL_SUFFIXES}
+    with _permitted(name):
+        hashes = {path.name: cached_sha256(path) for path in sorted(folder.iterdir()) if path.suffix in _MODEL_SUFFIXES}
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:32]
 
 
 def cached_sha256(path: Path, note: Callable[[str], None] | None = None) -> str:
-    """sha256 of a file, remembered by its path, size and time of change: models take a minute to read.
+    """sha256 of a file, remembered by its path, size and times: models take a minute to read.
 
+    The time of the inode's change counts too, because tools that unpack or copy set the other one to what they like.
     `note` is told before a large file is read.
     """
     memory = cache_folder() / "sha256.json"
     status = path.stat()
-    key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+    key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
     known: dict[str, str] = {}
     with contextlib.suppress(OSError, ValueError):
         loaded = json.loads(memory.read_text("utf-8"))
@@ -118,6 +131,21 @@ def hub_folder() -> Path:
     return Path(os.environ.get("HF_HOME") or base).expanduser() / "hub"
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether the name has the form of a repository of the hub, `org/name`."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+@contextlib.contextmanager
+def _permitted(name: str) -> Iterator[None]:
+    """Turns the disk's refusals into a ModelError about the model called `name`."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelError(f"cannot be read: {reason}", where=name, hint="check the path and its permissions") from error
+
+
 def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or Path(name).exists()
 
@@ -127,14 +155,14 @@ def _existing(name: str) -> Path:
         path = Path(name).expanduser()
         if path.exists():
             return path
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise ModelError(f"not a usable path ({error})", where=name, hint="check `model`") from error
     raise ModelError("no such model", where=name, hint="check the path, or name a hub id that was pulled")
 
 
 def _snapshot(name: str) -> Path:
     """The folder of a pulled repository's revision: the one `main` points to, else the newest."""
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(name):
         hint = "name a path, a hub id (org/name) that was pulled, or ollama:name"
         raise ModelError("no such model", where=name, hint=hint)
     repository = hub_folder() / ("models--" + name.replace("/", "--"))

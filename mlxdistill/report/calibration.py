@@ -1,22 +1,37 @@
 """Whether probabilities mean what they say: reliability diagrams from predictions.jsonl.
 
-The bins are those of the expected calibration error (Naeini et al. 2015): 15 of equal width, (m/15, (m+1)/15], over the
-top label's probability. A row counts by whether its top label is the gold one.
+The bins are those of the expected calibration error (`statistics/calibration.py`). A row counts by whether its top
+label is the gold one. Whiskers are Wilson's intervals; where rows of a bin come in groups, those of a bootstrap of the
+groups.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mlxdistill.report.blocks import Cell, Column, Figure, Section, Table
+import numpy as np
+
+from mlxdistill.report.blocks import Cell, Column, Figure, Notes, Section, Table
 from mlxdistill.report.numbers import Estimate, finite, percent, percent_interval, whole
 from mlxdistill.report.svg import Bin, reliability_diagram
 from mlxdistill.report.systems import is_baseline, ordered_systems, score, set_scores, system_name, without_gold
-from mlxdistill.statistics.intervals import wilson_ends
+from mlxdistill.statistics.calibration import BINS, bin_places
+from mlxdistill.statistics.intervals import proportion
+from mlxdistill.statistics.resampling import cluster_places
 
-BINS = 15
+USUAL_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How sure a system was of a row, whether it was right, and which group the row belongs to, if any."""
+
+    probability: float
+    right: bool
+    row: str = ""
+    group: str | None = None
 
 
 def calibration_section(metrics: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> Section:
@@ -25,7 +40,7 @@ def calibration_section(metrics: Mapping[str, Any], predictions: Sequence[Mappin
         text = "Without gold there is no telling whether an answer given with 90 % is right nine times in ten."
         return Section("calibration", "Calibration", (text,))
     labels = [str(label) for label in metrics.get("labels") or ()]
-    outcomes: dict[tuple[str, str], list[tuple[float, bool]]] = {}
+    outcomes: dict[tuple[str, str], list[Outcome]] = {}
     for record in predictions:
         outcome = top_outcome(record, labels)
         if outcome is not None:
@@ -33,9 +48,9 @@ def calibration_section(metrics: Mapping[str, Any], predictions: Sequence[Mappin
     figures = []
     for set_index, test_set in enumerate(metrics.get("sets") or {}):
         for index, system in enumerate(ordered_systems(metrics)):
-            pairs = outcomes.get((system, test_set))
-            if pairs and not is_baseline(system):
-                figures.append(_figure(metrics, system, test_set, pairs, f"calibration-{set_index}-{index}"))
+            own = outcomes.get((system, test_set))
+            if own and not is_baseline(system):
+                figures.append(_figure(metrics, system, test_set, own, f"calibration-{set_index}-{index}"))
     if not figures:
         return Section("calibration", "Calibration", ("No class probabilities were recorded for rows with gold.",))
     text = (
@@ -43,12 +58,14 @@ def calibration_section(metrics: Mapping[str, Any], predictions: Sequence[Mappin
         "as often as it says; below the line it is too sure. Whiskers are 95 % intervals; the numbers under the bars "
         "count rows."
     )
+    if any(outcome.group is not None for own in outcomes.values() for outcome in own):
+        text += " Rows come in groups: the intervals allow for rows of a group that go right or wrong together."
     return Section("calibration", "Calibration", (text,), tuple(figures))
 
 
-def top_outcome(record: Mapping[str, Any], labels: Sequence[str]) -> tuple[float, bool] | None:
-    """(probability of the top label, whether that is the gold one); None without probabilities or gold."""
-    raw, gold = record.get("probabilities"), record.get("gold")
+def top_outcome(record: Mapping[str, Any], labels: Sequence[str]) -> Outcome | None:
+    """What the record says of its top label; None without probabilities or gold."""
+    raw, gold, group = record.get("probabilities"), record.get("gold"), record.get("group")
     if gold is None or not isinstance(raw, Sequence) or len(raw) != len(labels):
         return None
     shares = [finite(share) for share in raw]
@@ -56,32 +73,39 @@ def top_outcome(record: Mapping[str, Any], labels: Sequence[str]) -> tuple[float
     if not known or len(known) != len(labels):
         return None
     top = max(known)
-    return min(1.0, max(0.0, top)), labels[known.index(top)] == gold
+    right = labels[known.index(top)] == gold
+    return Outcome(min(1.0, max(0.0, top)), right, str(record.get("id", "")), None if group is None else str(group))
 
 
-def reliability_bins(outcomes: Iterable[tuple[float, bool]]) -> list[Bin]:
-    """The 15 bins, empty ones included, from pairs of (top probability, right or not)."""
-    grouped: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for probability, correct in outcomes:
-        grouped[min(max(math.ceil(probability * BINS) - 1, 0), BINS - 1)].append((probability, correct))
+def reliability_bins(outcomes: Sequence[Outcome], resamples: int = USUAL_RESAMPLES, seed: int = 0) -> list[Bin]:
+    """The 15 bins, empty ones included. `resamples` and `seed` are those of a bootstrap of groups."""
+    places = bin_places(np.array([outcome.probability for outcome in outcomes], dtype=np.float64))
+    grouped: list[list[Outcome]] = [[] for _ in range(BINS)]
+    for place, outcome in zip(places, outcomes, strict=True):
+        grouped[place].append(outcome)
     bins = []
     for index, group in enumerate(grouped):
-        confidence = math.fsum(probability for probability, _ in group) / len(group) if group else 0.0
-        right = sum(correct for _, correct in group)
-        bins.append(Bin(index / BINS, (index + 1) / BINS, len(group), confidence, _share(right, len(group))))
+        confidence = float(np.mean([outcome.probability for outcome in group])) if group else 0.0
+        correct = _share(group, resamples, seed) if group else Estimate()
+        bins.append(Bin(index / BINS, (index + 1) / BINS, len(group), confidence, correct))
     return bins
 
 
-def _share(right: int, count: int) -> Estimate:
-    return Estimate(right / count, *wilson_ends(right, count)) if count else Estimate()
+def _share(outcomes: Sequence[Outcome], resamples: int, seed: int) -> Estimate:
+    clusters = cluster_places([(outcome.row, outcome.group) for outcome in outcomes])
+    right = np.array([outcome.right for outcome in outcomes])
+    interval = proportion(right, clusters, resamples=resamples, seed=seed)
+    low, high = interval.ci or (None, None)
+    return Estimate(interval.value, low, high, interval.reason)
 
 
-def _figure(
-    metrics: Mapping[str, Any], system: str, test_set: str, pairs: Sequence[tuple[float, bool]], key: str
-) -> Figure:
-    bins, title = reliability_bins(pairs), f"{system_name(system)} on {test_set}"
+def _figure(metrics: Mapping[str, Any], system: str, test_set: str, outcomes: Sequence[Outcome], key: str) -> Figure:
+    settings = metrics.get("settings") or {}
+    resamples, seed = (finite(settings.get(name)) for name in ("resamples", "seed"))
+    bins = reliability_bins(outcomes, int(resamples or USUAL_RESAMPLES), int(seed or 0))
+    title, notes = f"{system_name(system)} on {test_set}", Notes()
     error = score(set_scores(metrics, system, test_set), "ece")
-    caption = f"{whole(len(pairs))} rows"
+    caption = f"{whole(len(outcomes))} rows"
     if error.value is not None:
         caption += f", ECE {percent(error.value)} {percent_interval(error.low, error.high)}".rstrip()
     rows = tuple(
@@ -89,10 +113,11 @@ def _figure(
             Cell(f"{percent(each.low)} to {percent(each.high)}"),
             Cell(whole(each.count)),
             Cell(percent(each.confidence)),
-            Cell(percent(each.correct.value), percent_interval(each.correct.low, each.correct.high)),
+            notes.share(each.correct),
         )
         for each in bins
         if each.count
     )
     columns = (Column("Probability", False), Column("Rows"), Column("Mean probability"), Column("Accuracy"))
-    return Figure(reliability_diagram(key, title, bins), title, caption, Table(f"{key}-table", title, columns, rows))
+    table = Table(f"{key}-table", title, columns, rows, tuple(notes.reasons))
+    return Figure(reliability_diagram(key, title, bins), title, caption, table)

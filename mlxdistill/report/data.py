@@ -61,6 +61,14 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model's file: its name, of a split set the first part's, and the bytes of all parts."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything that one page shows.
 
@@ -70,11 +78,13 @@ class ReportData:
         verdict_sentence: the outcome in one sentence.
         predictions: the records of `evaluation/predictions.jsonl`.
         manifest: `manifest.json` as read: `stages`, each with `started`, `finished`, `seconds` and `figures`
-            (`rows_in`, `rows_out`, `notes`, ...; they may also stand beside `seconds`).
+            (`rows_in`, `rows_out`, `threads`, `notes`, ...; they may also stand beside `seconds`).
         funnel: the filters in the order they ran.
         training: the loss curve in order of steps.
         mistakes: those to be listed, most telling first; the page groups them by set.
         versions: package -> version.
+        config: the resolved configuration; of its sections `teacher`, `filter`, `student` and `train` are shown.
+        teacher_file: the teacher's GGUF; None for recorded answers, and where the file is gone.
     """
 
     name: str
@@ -86,3 +96,5 @@ class ReportData:
     training: tuple[TrainPoint, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    teacher_file: ModelFile | None = None

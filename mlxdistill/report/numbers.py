@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from mlxdistill.statistics.written import decimal, signed
+
 MISSING = "–"
 NO_BREAK_SPACE = "\u00a0"
-MINUS = "\u2212"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,6 @@ def points_interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     return f"({signed(low * 100)}{NO_BREAK_SPACE}to{NO_BREAK_SPACE}{signed(high * 100)})"
-
-
-def decimal(value: float) -> str:
-    """One decimal, a real minus sign, and never `−0.0`."""
-    text = f"{abs(value):,.1f}"
-    return f"{MINUS}{text}" if value < 0 and text != "0.0" else text
-
-
-def signed(value: float) -> str:
-    text = decimal(value)
-    return text if text in ("0.0",) or text.startswith(MINUS) else f"+{text}"
 
 
 def whole(count: Any) -> str:

@@ -1,4 +1,4 @@
-"""How the run was made: its stages with their time and rows, the seeds, and the versions they ran on."""
+"""How the run was made: its models and settings, its stages with their time and rows, the seeds, and the versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlxdistill.report.blocks import Cell, Column, Section, Table
+from mlxdistill.report.data import ReportData
 from mlxdistill.report.numbers import MISSING, duration, finite, whole
+from mlxdistill.report.settings import settings_table
 
 STAGE_COLUMNS = (
     Column("Stage", numeric=False),
@@ -18,10 +20,12 @@ STAGE_COLUMNS = (
 )
 
 
-def origin_section(manifest: Mapping[str, Any], versions: Mapping[str, str]) -> Section:
-    """The stages with their time and rows, the seeds, and the versions of what they ran on."""
-    stages = {name: record for name, record in (manifest.get("stages") or {}).items() if isinstance(record, Mapping)}
-    tables = []
+def origin_section(data: ReportData) -> Section:
+    """Models and settings, the stages with their time and rows, the seeds, and the versions of what they ran on."""
+    recorded = (data.manifest.get("stages") or {}).items()
+    stages = {name: record for name, record in recorded if isinstance(record, Mapping)}
+    settings = settings_table(data)
+    tables = [] if settings is None else [settings]
     if stages:
         rows = tuple(_stage(str(name), record) for name, record in stages.items())
         tables.append(Table("stages", "Stages", STAGE_COLUMNS, rows))
@@ -30,7 +34,7 @@ def origin_section(manifest: Mapping[str, Any], versions: Mapping[str, str]) -> 
         facts = [("Seed", next(iter(seeds.values())))]
     else:
         facts = [(f"Seed of {name}", seed) for name, seed in seeds.items()]
-    facts += [(str(name), str(version)) for name, version in versions.items()]
+    facts += [(str(name), str(version)) for name, version in data.versions.items()]
     if facts:
         columns = (Column("What", numeric=False), Column("Value", numeric=False))
         named = tuple((Cell(name), Cell(value)) for name, value in facts)

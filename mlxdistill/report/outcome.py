@@ -21,7 +21,16 @@ from mlxdistill.report.numbers import (
     whole,
 )
 from mlxdistill.report.svg import margin_chart
-from mlxdistill.report.systems import SCORES, score, score_heading, set_scores, shown_scores, system_name, without_gold
+from mlxdistill.report.systems import (
+    SCORES,
+    class_counts,
+    score,
+    score_heading,
+    set_scores,
+    shown_scores,
+    system_name,
+    without_gold,
+)
 
 COMPARISON_COLUMNS = (
     Column("Systems", numeric=False),
@@ -45,7 +54,9 @@ def comparisons_section(metrics: Mapping[str, Any]) -> Section:
         "A difference is the first system’s score minus the second’s, in percentage points with its 95 % interval. "
         "Better and worse are said only outside the noise."
     )
-    return Section("comparisons", "Comparisons", (text,), tables=(table,))
+    used = [str(entry.get("test")) for entry in metrics["comparisons"] if entry.get("p_value") is not None]
+    explained = tuple(TESTS[test][1] for test in dict.fromkeys(used) if test in TESTS)
+    return Section("comparisons", "Comparisons", (text, *explained), tables=(table,))
 
 
 def _comparison(entry: Mapping[str, Any], notes: Notes) -> tuple[Cell, ...]:
@@ -60,14 +71,29 @@ def _comparison(entry: Mapping[str, Any], notes: Notes) -> tuple[Cell, ...]:
         Cell(points(difference.value), points_interval(difference.low, difference.high))
         if difference.value is not None
         else notes.shown(MISSING, difference.reason),
-        Cell(p_value(p), TESTS.get(str(entry.get("test")), str(entry.get("test") or "")))
-        if p is not None
-        else notes.shown(MISSING, difference.reason),
-        Cell(whole(entry.get("n"))),
+        Cell(p_value(p), test_name(entry.get("test"))) if p is not None else notes.shown(MISSING, difference.reason),
+        Cell(whole(entry.get("n")), class_counts(entry)),
     )
 
 
-TESTS = {"mcnemar": "McNemar"}
+# Each test's name, and what it asks of the rows that only one of two systems has right.
+TESTS = {
+    "mcnemar": (
+        "McNemar",
+        "McNemar’s test asks how often chance alone would split the rows that only one of the two systems has right as "
+        "unevenly as here, were both equally good.",
+    ),
+    "sign flip by group": (
+        "sign flip by group",
+        "The sign flip by group asks how often the difference would be as large as here if in every group of rows the "
+        "two systems’ answers were exchanged at random; McNemar’s test would take each row for independent evidence, "
+        "though rows of a group tend to go right or wrong together.",
+    ),
+}
+
+
+def test_name(test: Any) -> str:
+    return TESTS[test][0] if test in TESTS else str(test or "")
 
 
 def lowered(name: str) -> str:
@@ -91,18 +117,26 @@ def retention_section(metrics: Mapping[str, Any]) -> Section:
     for test_set, facts in (metrics.get("retention") or {}).items():
         if not isinstance(facts, Mapping):
             continue
-        above = read_estimate(facts.get("above_chance"), reason=facts.get("reason"))
         kept = read_estimate(dict(facts))
-        if kept.value is not None and above.value is None:
+        above = {"value": facts.get("above_chance"), "ci": facts.get("above_chance_ci"), "reason": facts.get("reason")}
+        if kept.interval is not None:
             kept = replace(kept, reason=None)
-        rows.append((Cell(str(test_set)), Cell(_metric(facts)), notes.share(kept), notes.share(above)))
+        cells = (notes.share(kept), notes.share(read_estimate(above)))
+        size = Cell(whole(facts.get("n")), class_counts(facts))
+        rows.append((Cell(str(test_set)), Cell(_metric(facts)), *cells, size))
     if not rows:
         return Section("retention", "Retention", ("Retention was not measured.",))
-    columns = (Column("Set", False), Column("Score", False), Column("Retention"), Column("Above chance"))
+    columns = (
+        Column("Set", False),
+        Column("Score", False),
+        Column("Retention"),
+        Column("Above chance"),
+        Column("Rows"),
+    )
     table = Table("retention-table", "Student score / teacher score", columns, tuple(rows), tuple(notes.reasons))
     text = (
-        "How much of the teacher’s score the student keeps; above chance: the same after taking from both what "
-        "always answering the most frequent label would score."
+        "How much of the teacher’s score the student keeps, on the rows both answered; above chance: the same after "
+        "taking from both what always answering the most frequent label would score."
     )
     return Section("retention", "Retention", (text,), tables=(table,))
 
@@ -158,14 +192,18 @@ class KeyFigure:
 
 def key_figures(metrics: Mapping[str, Any]) -> tuple[KeyFigure, ...]:
     """The score of both on the set that decides, and how much faster the student is."""
-    main = shown_scores(metrics)[0]
-    deciding = (metrics.get("replacement") or {}).get("set") or next(reversed(metrics.get("sets") or {}), None)
+    verdict = metrics.get("replacement") or {}
+    main = verdict["metric"] if verdict.get("metric") in shown_scores(metrics) else shown_scores(metrics)[0]
+    deciding = verdict.get("set") or next(reversed(metrics.get("sets") or {}), None)
+    total = finite(((metrics.get("sets") or {}).get(deciding) or {}).get("n"))
     figures = []
     for system in ("student", "teacher"):
-        estimate = score(set_scores(metrics, system, str(deciding)), main)
+        scores = set_scores(metrics, system, str(deciding))
+        estimate, answered = score(scores, main), finite(scores.get("answered"))
         if estimate.value is not None:
             interval = percent_interval(estimate.low, estimate.high)
-            detail = f"{interval} {score_heading(metrics, main).lower()} on {deciding}".strip()
+            where = f"{whole(answered)} rows of {deciding}" if answered and total and answered < total else deciding
+            detail = f"{interval} {score_heading(metrics, main).lower()} on {where}".strip()
             figures.append(KeyFigure(system_name(system), percent(estimate.value), detail))
     facts = metrics.get("systems") or {}
     fast, slow = (

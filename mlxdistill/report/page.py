@@ -45,7 +45,7 @@ def render_report(data: ReportData) -> str:
         training_section(data.training),
         funnel_section(data.funnel),
         mistakes_section(metrics, data.predictions, data.mistakes),
-        origin_section(data.manifest, data.versions),
+        origin_section(data),
     ]
     page = environment.get_template("report.html.j2").render(
         name=data.name,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from mlxdistill.report.drawing import Scale, circle, clipped, document, line, polyline, rect, text, ticks
-from mlxdistill.report.numbers import Estimate, percent, percent_interval, signed, whole
+from mlxdistill.report.numbers import Estimate, percent, percent_interval, whole
+from mlxdistill.statistics.written import signed
 
 WIDTH = 360.0
 

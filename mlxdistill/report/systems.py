@@ -117,16 +117,25 @@ def score_heading(metrics: Mapping[str, Any], name: str) -> str:
 
 def set_description(metrics: Mapping[str, Any], test_set: str) -> str:
     facts = (metrics.get("sets") or {}).get(test_set) or {}
-    counts = facts.get("class_counts") or {}
     text = f"{whole(facts.get('n'))} rows"
     left_out = finite(facts.get("without_gold") or facts.get("without_teacher"))
     if left_out:
         text += f" ({whole(left_out)} more without {'a teacher’s answer' if without_gold(metrics) else 'gold'})"
+    unanswered = finite(facts.get("unanswered"))
+    if unanswered:
+        text += f" ({whole(unanswered)} more that no system answered)"
     if test_set in SETS:
         text += f", {SETS[test_set]}"
-    if 0 < len(counts) <= MOST_CLASSES_COUNTED:
-        text += ": " + ", ".join(f"{label}{NO_BREAK_SPACE}{whole(count)}" for label, count in counts.items())
-    return text
+    counts = class_counts(facts)
+    return f"{text}: {counts}" if counts else text
+
+
+def class_counts(facts: Mapping[str, Any]) -> str:
+    """`ok 200, toxic 20`; nothing where they were not counted, or are too many to read."""
+    counts = facts.get("class_counts") or {}
+    if len(counts) > MOST_CLASSES_COUNTED:
+        return ""
+    return ", ".join(f"{label}{NO_BREAK_SPACE}{whole(count)}" for label, count in counts.items())
 
 
 def scores_section(metrics: Mapping[str, Any]) -> Section:

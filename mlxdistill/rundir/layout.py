@@ -12,6 +12,10 @@ class RunDir:
 
     path: Path
 
+    def shown(self, path: Path) -> str:
+        """A path inside the run folder, as its user is told of it."""
+        return str(path.relative_to(self.path))
+
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
@@ -35,6 +39,14 @@ class RunDir:
     @property
     def valid(self) -> Path:
         return self.path / "rows" / "valid.jsonl"
+
+    @property
+    def bad_lines(self) -> Path:
+        return self.path / "rows" / "bad_lines.jsonl"
+
+    @property
+    def bad_log_lines(self) -> Path:
+        return self.path / "rows" / "bad_log_lines.jsonl"
 
     @property
     def test_indist(self) -> Path:

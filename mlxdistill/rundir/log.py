@@ -20,18 +20,3 @@ def log_event(run: RunDir, event: str, **figures: Any) -> None:
             os.write(descriptor, (json.dumps(record, ensure_ascii=False) + "\n").encode())
         finally:
             os.close(descriptor)
-
-
-def read_events(run: RunDir, event: str) -> list[dict[str, Any]]:
-    """The events of one kind, in order. A last line cut by a crash is left out."""
-    if not run.log.exists():
-        return []
-    events = []
-    for line in run.log.read_text("utf-8", "replace").split("\n"):  # splitlines() would also break inside strings
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record.get("event") == event:
-            events.append(record)
-    return events

@@ -33,21 +33,51 @@ RECORDED_PACKAGES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every stage says of its work.
+
+    Attributes:
+        rows_in: rows it read.
+        rows_out: rows it hands on: to the sets, with a label, past the filters, into training, with the student's
+            answer, onto the page.
+        threads: threads that computed; None where answers came from the store and nobody knows any more.
+        seed: the seed of what it drew by chance; None where nothing was.
+        settings: what was tuned on this machine (n_batch, threads, ...).
+    """
+
+    rows_in: int
+    rows_out: int
+    threads: int | None = 1
+    seed: int | None = None
+    settings: Mapping[str, Any] | None = None
+
+
 @dataclass(slots=True)
 class StageRecord:
     """One stage's entry in the manifest.
 
     Attributes:
         inputs: name -> hash or value of everything the result depends on.
+        configured: hash of the settings that name the files it needs.
         outputs: path relative to the run folder -> sha256.
-        figures: rows in and out, rows per second, peak memory, tuned settings, notes.
+        rows_in, rows_out, threads, seed, settings: see `Work`; None until the stage has finished.
+        versions: package -> version.
+        figures: what this stage alone measures: rows per second, peak memory, notes, ...
     """
 
     inputs: dict[str, Any]
     started: str
+    configured: str | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     finished: str | None = None
     seconds: float | None = None
+    rows_in: int | None = None
+    rows_out: int | None = None
+    threads: int | None = None
+    seed: int | None = None
+    settings: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -94,25 +124,37 @@ class Manifest:
             for name, digest in record["outputs"].items()
         )
 
-    def start(self, stage: str, inputs: Mapping[str, Any]) -> _Clock:
-        """Begins a stage's record. The figures of its last run stay until `finish` replaces them."""
-        record = StageRecord(_plain(inputs), started=_now(), figures=self.figures(stage))
+    def start(self, stage: str, inputs: Mapping[str, Any], configured: str | None = None) -> _Clock:
+        """Begins a stage's record. Figures and settings of its last run stay until `finish` replaces them."""
+        record = StageRecord(
+            _plain(inputs), _now(), configured, settings=self.settings(stage), figures=self.figures(stage)
+        )
         self.stages[stage] = _as_dict(record)
         self._write()
         return _Clock(record, time.monotonic())
 
-    def finish(self, stage: str, clock: _Clock, outputs: Sequence[Path], figures: Mapping[str, Any]) -> None:
+    def finish(
+        self, stage: str, clock: _Clock, outputs: Sequence[Path], work: Work, figures: Mapping[str, Any]
+    ) -> None:
         record = clock.record
         record.finished = _now()
         record.seconds = round(time.monotonic() - clock.began, 3)
         record.outputs = {str(path.relative_to(self._run.path)): file_sha256(path) for path in outputs}
-        record.figures = {**figures, "versions": package_versions()}
+        record.rows_in, record.rows_out = work.rows_in, work.rows_out
+        record.threads, record.seed = work.threads, work.seed
+        record.settings = None if work.settings is None else dict(work.settings)
+        record.versions = package_versions()
+        record.figures = dict(figures)
         self.stages[stage] = _as_dict(record)
         self._write()
 
     def figures(self, stage: str) -> dict[str, Any]:
         figures: dict[str, Any] = self.stages.get(stage, {}).get("figures", {})
         return figures
+
+    def settings(self, stage: str) -> dict[str, Any] | None:
+        settings: dict[str, Any] | None = self.stages.get(stage, {}).get("settings")
+        return settings
 
     def _write(self) -> None:
         write_json(self._run.manifest, {"schema": SCHEMA, "frozen": self.frozen, "stages": self.stages})

@@ -20,8 +20,9 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from mlxdistill.statistics.resampling import Floats, cluster_sums, generator, row_means
+from mlxdistill.statistics.resampling import Floats, Integers, cluster_sums, generator, row_means, sums_by_cluster
 
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
@@ -75,6 +76,19 @@ def wilson_ends(successes: float, n: float) -> Ends:
 def wilson(successes: int, n: int) -> Interval:
     """The proportion `successes` / `n` with Wilson's score interval. `n` > 0."""
     return Interval(successes / n, wilson_ends(successes, n), "wilson")
+
+
+def proportion(right: npt.NDArray[Any], clusters: Integers | None, *, resamples: int, seed: int) -> Interval:
+    """The share of rows (n,) that are right, with Wilson's interval, or a bootstrap of whole clusters. n > 0.
+
+    Args:
+        clusters: (n,) the cluster of each row, 0..G-1; None where every row stands alone.
+    """
+    rows = wilson(int(right.sum()), len(right))
+    if clusters is None:
+        return rows
+    sums = sums_by_cluster(np.column_stack([right, np.ones(len(right))]), clusters)
+    return cluster_ratio(sums, rows.value, resamples=resamples, seed=seed).widened(rows.ci)
 
 
 def percentile_levels(clusters: int | None = None) -> Ends:

@@ -18,15 +18,8 @@ import math
 
 import numpy as np
 
-from mlxdistill.statistics.intervals import (
-    Ends,
-    Interval,
-    Z,
-    cluster_ratio,
-    percentile_ends,
-    percentile_levels,
-)
-from mlxdistill.statistics.resampling import Floats, generator, multinomial_counts
+from mlxdistill.statistics.intervals import Ends, Interval, Z, cluster_ratio
+from mlxdistill.statistics.resampling import Floats, generator
 
 # Below this many clusters that differ, all sign flips are counted instead of drawn.
 _MOST_COUNTED = 12
@@ -112,28 +105,3 @@ def sign_flip(differences: Floats, *, resamples: int, seed: int) -> float:
     drawn = rng.integers(0, 2, size=(resamples, len(moving)), dtype=np.int8)
     flipped = 2 * (drawn.astype(np.float64) @ moving) - moving.sum()
     return float((1 + (np.abs(flipped) >= seen).sum()) / (1 + resamples))
-
-
-def paired_ratio(both: int, a_only: int, b_only: int, neither: int, *, resamples: int, seed: int) -> Interval:
-    """The ratio of two accuracies on the same rows, first by second, with a paired bootstrap.
-
-    The rows that only one has right are smoothed by one each (Bonett and Price 2012), for the reason above; the
-    percentiles are moved from the smoothed ratio to the value. The second system has at least one row right.
-    """
-    n = both + a_only + b_only + neither
-    cells = np.array([both, a_only + 1, b_only + 1, neither], dtype=np.float64)
-    drawn = multinomial_counts(cells, n, resamples, generator(seed)).astype(np.float64)
-    ratio = np.full(resamples, np.nan)
-    np.divide(drawn[:, 0] + drawn[:, 1], drawn[:, 0] + drawn[:, 2], out=ratio, where=drawn[:, 0] + drawn[:, 2] > 0)
-    value = (both + a_only) / (both + b_only)
-    centre = (both + a_only + 1) / (both + b_only + 1)
-    ends = percentile_ends(np.maximum(0.0, ratio - centre + value), percentile_levels())
-    return Interval(value, ends, "paired bootstrap", resamples, seed).widened((value, value))
-
-
-def paired_cluster_ratio(sums: Floats, *, resamples: int, seed: int) -> Interval:
-    """The same for rows in clusters. `sums` (G, 4): both, only first, only second, neither."""
-    both, a_only, b_only, neither = (int(total) for total in sums.sum(axis=0))
-    rows = paired_ratio(both, a_only, b_only, neither, resamples=resamples, seed=seed)
-    right = np.column_stack([sums[:, 0] + sums[:, 1], sums[:, 0] + sums[:, 2]])
-    return cluster_ratio(right, rows.value, resamples=resamples, seed=seed).widened(rows.ci)

@@ -8,6 +8,7 @@ with a seed of its own, so that an interval can be computed again alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -68,3 +69,17 @@ def sums_by_cluster(values: Floats, clusters: Integers) -> Floats:
     sums = np.zeros((int(clusters.max()) + 1, values.shape[1]))
     np.add.at(sums, clusters, values)
     return sums
+
+
+def cluster_places(rows: Sequence[tuple[str, str | None]]) -> Integers | None:
+    """The cluster of each row, 0..G-1 in the order of their names; None where no two rows share one.
+
+    Args:
+        rows: the id of each, and the group it belongs to, if any. A row without a group stands alone.
+    """
+    # The first part of the key keeps a lone row's id apart from a group of the same name.
+    keys = [("row", row_id) if group is None else ("group", group) for row_id, group in rows]
+    places = {key: index for index, key in enumerate(sorted(set(keys)))}
+    if len(places) == len(rows):
+        return None
+    return np.array([places[key] for key in keys], dtype=np.int64)

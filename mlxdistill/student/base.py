@@ -6,6 +6,7 @@ template, in a sandbox. Everything that can be wrong with a folder is found here
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 from mlxdistill.errors import ModelError
 from mlxdistill.platform.metal import has_metal
 from mlxdistill.platform.models import find_model_folder
+from mlxdistill.platform.safetensors import check_safetensors
 from mlxdistill.student.tokenizer import GuardedTokenizer
+from mlxdistill.tasks.chat import render_chat
 
 GROUP_SIZES = (64, 32)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+MOST_JSON_BYTES = 256 * 2**20  # the tokenizers of the largest vocabularies take some 40 MiB
 _ANOTHER_MODEL = "use a model in MLX's format, such as those of mlx-community"
 
 
@@ -34,15 +38,51 @@ class Base:
 def check_folder(name: str) -> tuple[Path, dict[str, Any]]:
     """The folder of the model called `name`, found to be complete and free of code, and its config.json.
 
-    Raises ModelError, with the mend, for whatever is missing or refused.
+    Its chat template is not looked at: plain texts are learned without one.
+
+    Raises ModelError, with the mend, for whatever is missing, damaged or refused.
     """
     folder = _find(name)
     config = check_configuration(folder, name)
-    if not any(folder.glob("model*.safetensors")):
+    weights = sorted(folder.glob("model*.safetensors"))
+    if not weights:
         raise ModelError("the weights are not in model*.safetensors", where=name, hint=_ANOTHER_MODEL)
-    if not (folder / "tokenizer.json").is_file():
-        raise ModelError("the model's tokenizer.json is missing", where=name, hint=_ANOTHER_MODEL)
+    for path in weights:
+        check_safetensors(path, name)
+    tokenizer = _read_json(folder / "tokenizer.json", name).get("model")
+    if not isinstance(tokenizer, dict) or "vocab" not in tokenizer:
+        hint = "get the model again, or use another"
+        raise ModelError("the model's tokenizer.json holds no vocabulary", where=name, hint=hint)
     return folder, config
+
+
+def check_student(name: str) -> Path:
+    """The folder of the model called `name`, complete, free of code and with a chat template that works.
+
+    Raises ModelError as `check_folder` and `check_chat_template` do.
+    """
+    folder, _ = check_folder(name)
+    check_chat_template(folder, name)
+    return folder
+
+
+def check_chat_template(folder: Path, name: str) -> None:
+    """Renders a question and its answer with the template in a model's folder, as a training would.
+
+    Raises ModelError where there is none, or where it does not work.
+    """
+    template = read_chat_template(folder, name)
+    if template is None:
+        hint = "use the instruct or chat version of the model"
+        raise ModelError("the model has no chat template", where=name, hint=hint)
+    special = {}
+    for key, value in _read_json(folder / "tokenizer_config.json", name).items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if key.endswith("_token") and isinstance(text, str):
+            special[key] = text
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    for part, prompt in ((messages[:1], True), (messages, False)):
+        render_chat(template, part, special_tokens=special, generation_prompt=prompt, where=name)
 
 
 def check_configuration(folder: Path, name: str) -> dict[str, Any]:
@@ -108,7 +148,7 @@ def load_guarded_tokenizer(folder: Path, name: str) -> GuardedTokenizer:
 def read_chat_template(folder: Path, name: str) -> str | None:
     """The model's chat template, from wherever it is kept; None for a model without one."""
     if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text("utf-8")
+        return _read_text(folder / "chat_template.jinja", name)
     found: Any = None
     if (folder / "chat_template.json").is_file():
         found = _read_json(folder / "chat_template.json", name).get("chat_template")
@@ -123,25 +163,42 @@ def _find(name: str) -> Path:
     try:
         return find_model_folder(name)
     except ModelError:
-        folder = Path(name).expanduser()
-        pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)] if folder.is_dir() else []
-        if pickles and not any(folder.glob("*.safetensors")):
-            message = f"only pickled weights ({pickles[0]}), which can run code and are never read"
-            raise ModelError(message, where=name, hint="use a model with safetensors") from None
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # then the first error stands
+            folder = Path(name).expanduser()
+            pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)] if folder.is_dir() else []
+            if pickles and not any(folder.glob("*.safetensors")):
+                message = f"only pickled weights ({pickles[0]}), which can run code and are never read"
+                raise ModelError(message, where=name, hint="use a model with safetensors") from None
         raise
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
+    text = _read_text(path, name)
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"the model's {path.name} is missing", where=name, hint=_ANOTHER_MODEL) from error
-    except (OSError, ValueError) as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         message = f"the model's {path.name} is not valid JSON"
         raise ModelError(message, where=name, hint="pull the model again, or use another") from error
     if not isinstance(value, dict):
         raise ModelError(f"the model's {path.name} holds no object", where=name, hint=_ANOTHER_MODEL)
     return value
+
+
+def _read_text(path: Path, name: str) -> str:
+    try:
+        size = path.stat().st_size
+        if size > MOST_JSON_BYTES:
+            message = f"the model's {path.name} has {size} bytes; at most {MOST_JSON_BYTES} are read"
+            raise ModelError(message, where=name, hint=_ANOTHER_MODEL)
+        return path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise ModelError(f"the model's {path.name} is missing", where=name, hint=_ANOTHER_MODEL) from error
+    except UnicodeDecodeError as error:
+        message = f"the model's {path.name} is not UTF-8"
+        raise ModelError(message, where=name, hint="pull the model again, or use another") from error
+    except OSError as error:
+        message = f"the model's {path.name} cannot be read: {(error.strerror or str(error)).lower()}"
+        raise ModelError(message, where=name, hint="check its permissions") from error
 
 
 def _quantize(model: Any, config: dict[str, Any], name: str, bits: int) -> None:

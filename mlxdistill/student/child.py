@@ -9,6 +9,7 @@ from typing import Any
 from mlxdistill.errors import DataError, ModelError
 from mlxdistill.platform.memory import peak_memory_bytes
 from mlxdistill.platform.metal import has_metal, set_memory_limits
+from mlxdistill.platform.models import model_fingerprint
 from mlxdistill.rundir.files import file_sha256
 from mlxdistill.student.adapter import AdapterShape, add_lora, load_adapter, write_adapter
 from mlxdistill.student.base import Base, load_base
@@ -175,9 +176,8 @@ def _head(base: Base, reporter: Any) -> SupervisedHead:
 def _fingerprint(request: TrainRequest, base: Base) -> str:
     """Of whatever decides the steps of a training."""
     files = [request.data / "train.jsonl", request.data / "valid.jsonl"]
-    weights = sorted((path.name, path.stat().st_size) for path in base.folder.glob("*.safetensors"))
     parts = {
-        "model": [str(base.folder), weights, request.quantize],
+        "model": [model_fingerprint(str(base.folder)), request.quantize],
         "lora": request.lora.model_dump(mode="json"),
         "train": request.train.model_dump(mode="json"),
         "labels": request.labels,

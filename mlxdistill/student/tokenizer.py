@@ -165,16 +165,13 @@ class GuardedTokenizer:
         special = {
             key: str(value) for key, value in self._tokenizer.special_tokens_map.items() if isinstance(value, str)
         }
-        try:
-            return render_chat(
-                self.template,
-                messages,
-                special_tokens=special,
-                generation_prompt=generation_prompt,
-                close_thinking=True,
-            )
-        except ModelError as error:
-            raise ModelError(error.message, where=self.name, hint=error.hint) from error
+        return render_chat(
+            self.template,
+            messages,
+            special_tokens=special,
+            generation_prompt=generation_prompt,
+            where=self.name,
+        )
 
     def _split(self, piece: Piece) -> Iterable[str | int]:
         """A template's text cut at its control tokens; a message's text whole."""

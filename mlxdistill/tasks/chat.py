@@ -19,6 +19,7 @@ from mlxdistill.errors import ModelError
 
 MOST_TEMPLATE_CHARACTERS = 200_000
 MOST_RENDERED_CHARACTERS = 2_000_000  # without the texts, which are put in afterwards
+MOST_MESSAGE_CHARACTERS = 300
 CLOSED_THINKING = "<think>\n\n</think>\n\n"
 
 
@@ -37,6 +38,7 @@ def render_chat(
     special_tokens: Mapping[str, str],
     generation_prompt: bool,
     close_thinking: bool = True,
+    where: str | None = None,
 ) -> list[Segment]:
     """The chat as segments, in order; joined, they are what the template renders.
 
@@ -47,20 +49,20 @@ def render_chat(
         generation_prompt: end with the beginning of the assistant's turn.
         close_thinking: for templates that let the model think first, end with an empty thought, so that the next token
             is the answer's; otherwise the template is told that thinking is wanted.
+        where: the model, for messages.
 
     Raises ModelError where the template fails, or is or renders too much.
     """
     marks = {f"\u27e6{secrets.token_hex(12)}\u27e7": message["content"] for message in messages}
     marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
-    rendered = _render(template, marked, special_tokens, generation_prompt, enable_thinking=not close_thinking)
+    rendered = _render(template, marked, special_tokens, generation_prompt, not close_thinking, where)
     if generation_prompt and close_thinking and "<think>" in template and not _thinking_is_closed(rendered):
         rendered = re.sub(r"<think>\s*$", "", rendered) + CLOSED_THINKING
     pieces = re.split("(" + "|".join(map(re.escape, marks)) + ")", rendered) if marks else [rendered]
     missing = [mark for mark in marks if mark not in pieces]
     if missing:
-        raise ModelError(
-            "the model's chat template leaves out a message", hint="use a model with a chat template for user turns"
-        )
+        hint = "use a model with a chat template for user turns"
+        raise ModelError("the model's chat template leaves out a message", where=where, hint=hint)
     return [
         Segment(marks.get(piece, piece), control=piece not in marks)
         for piece in pieces
@@ -68,7 +70,9 @@ def render_chat(
     ]
 
 
-def user_turn(template: str, *, special_tokens: Mapping[str, str], close_thinking: bool = True) -> tuple[str, str]:
+def user_turn(
+    template: str, *, special_tokens: Mapping[str, str], close_thinking: bool = True, where: str | None = None
+) -> tuple[str, str]:
     """What the template puts before and after the content of one user message, up to the assistant's first token.
 
     Raises ModelError as `render_chat`, and where the template repeats the content.
@@ -80,10 +84,12 @@ def user_turn(template: str, *, special_tokens: Mapping[str, str], close_thinkin
         special_tokens=special_tokens,
         generation_prompt=True,
         close_thinking=close_thinking,
+        where=where,
     )
     parts = "".join(segment.text for segment in segments).split(mark)
     if len(parts) != 2:
-        raise ModelError("the model's chat template repeats a message", hint="use a model with another chat template")
+        hint = "use a model with another chat template"
+        raise ModelError("the model's chat template repeats a message", where=where, hint=hint)
     return parts[0], parts[1]
 
 
@@ -96,17 +102,18 @@ def _render(
     messages: Sequence[Mapping[str, str]],
     special_tokens: Mapping[str, str],
     generation_prompt: bool,
-    *,
     enable_thinking: bool,
+    where: str | None,
 ) -> str:
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, TemplateSyntaxError
     from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     if len(template) > MOST_TEMPLATE_CHARACTERS:
-        raise ModelError(
+        message = (
             f"the model's chat template has {len(template)} characters; at most {MOST_TEMPLATE_CHARACTERS} are run"
         )
+        raise ModelError(message, where=where, hint="use another model")
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
@@ -128,14 +135,17 @@ def _render(
         )
         return _joined(pieces)
     except SecurityError as error:
-        raise ModelError(
-            f"the model's chat template does something unsafe: {error}", hint="use another model"
-        ) from error
+        message = f"the model's chat template does something unsafe: {_one_line(error)}"
+        raise ModelError(message, where=where, hint="use another model") from error
     except Exception as error:  # a stranger's program may fail in any way
-        raise ModelError(
-            f"the model's chat template fails: {error or type(error).__name__}",
-            hint="use a model with a working chat template",
-        ) from error
+        line = f" in its line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+        message = f"the model's chat template fails{line}: {_one_line(error)}"
+        raise ModelError(message, where=where, hint="use a model with a working chat template") from error
+
+
+def _one_line(error: Exception) -> str:
+    """What a template says may be of any length."""
+    return " ".join(str(error).split())[:MOST_MESSAGE_CHARACTERS] or type(error).__name__
 
 
 def _joined(pieces: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ MOST_LINE_BYTES = 16 * 2**20
 MOST_ID_CHARACTERS = 200
 MOST_NAME_CHARACTERS = 40
 MOST_NAMES_SHOWN = 20
+BAD_LINES_SHOWN = 20
 
 _DRAIN_BYTES = 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -34,6 +35,28 @@ class BadLine:
 
     number: int
     reason: str
+
+
+@dataclass(slots=True)
+class BadLines:
+    """The lines put aside, over all files. With `strict`, the first one raises DataError."""
+
+    strict: bool
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, where: str, bad: BadLine) -> None:
+        if self.strict:
+            raise DataError(bad.reason, where=f"{where}:{bad.number}", hint="mend the line, or leave out --strict")
+        self.records.append({"file": where, "line": bad.number, "reason": bad.reason})
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """The first of them, as `file:line reason`."""
+        return tuple(f"{bad['file']}:{bad['line']} {bad['reason']}" for bad in self.records[:BAD_LINES_SHOWN])
+
+    def note(self, listed_in: str) -> str:
+        """What the user should know where there are any: how many, the first, and the file that lists them all."""
+        return f"lines that cannot be used: {len(self.records):,} ({listed_in}); the first: {self.first[0]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +94,17 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def bounded_lines(file: BinaryIO, where: str, most_bytes: int = MOST_LINE_BYTES) -> Iterator[Line | BadLine]:
-    """The file's lines with their ends, without a byte order mark. Raises DataError for UTF-16."""
-    number = 0
+def bounded_lines(
+    file: BinaryIO, where: str, most_bytes: int = MOST_LINE_BYTES, *, after: int = 0
+) -> Iterator[Line | BadLine]:
+    """The file's lines with their ends, without a byte order mark.
+
+    Args:
+        after: how many lines of the file have been read already.
+
+    Raises DataError for UTF-16.
+    """
+    number = after
     while content := file.readline(most_bytes + 1):
         number += 1
         if number == 1:

@@ -89,33 +89,49 @@ def logged_answer(record: Mapping[str, Any]) -> str | None:
     return _content(choice.get("text")) or _content(choice.get("content"))
 
 
+def check_log(path: Path, *, text_column: str | None, id_column: str | None) -> Path:
+    """The log, found to hold an answer. Raises DataError where it cannot be read or holds none."""
+    next(
+        entry
+        for entry in read_log(path, text_column=text_column, id_column=id_column)
+        if isinstance(entry, LoggedAnswer)
+    )
+    return path
+
+
 def read_log(path: Path, *, text_column: str | None, id_column: str | None) -> Iterator[LoggedAnswer | BadLine]:
     """The answers of a log file (JSONL).
 
     Args:
-        text_column: the column that holds the row's text; None: the last user message.
-        id_column: the column that holds the row's id; None: a hash of the text, or the `custom_id` of a batch's
-            output, which has no text.
+        text_column: the column that holds the row's text. Where a record has none: the last user message.
+        id_column: the column that holds the row's id. Where a record has none: a hash of the text, or the `custom_id`
+            of a batch's output, which has no text.
 
-    Raises DataError where the file cannot be read, holds no answer, or no record has a column that is needed.
+    A record with an id, whose text is known from its last user message alone, is given twice: under its id without a
+    text, because a prompt may stand around the row's text there, and under its text, because the id may be the
+    server's own.
+
+    Raises DataError where the file cannot be read, or holds no answer that can be used.
     """
     columns: dict[str, None] = {}
-    answers = 0
+    answers = requests = 0
     first: BadLine | None = None
     with open_file(path) as file:
         for record in json_records(file, str(path)):
             if isinstance(record, BadLine):
-                logged: LoggedAnswer | BadLine = record
+                entries: Sequence[LoggedAnswer | BadLine] = [record]
             else:
                 columns.update(dict.fromkeys(record.values))
-                logged = _logged(record, text_column, id_column)
-            answers += isinstance(logged, LoggedAnswer)
-            first = first or (logged if isinstance(logged, BadLine) else None)
-            yield logged
-    if columns and id_column is not None and id_column not in columns:
-        raise wrong_column(id_column, "data.fields.id", columns, str(path))
-    if not answers and columns and text_column is not None and text_column not in columns:
-        raise wrong_column(text_column, "data.fields.text", columns, str(path))
+                requests += logged_text(record.values) is not None
+                entries = _logged(record, text_column, id_column)
+            for entry in entries:
+                answers += isinstance(entry, LoggedAnswer)
+                first = first or (entry if isinstance(entry, BadLine) else None)
+                yield entry
+    if not answers and columns and not requests:
+        for column, key in ((id_column, "data.fields.id"), (text_column, "data.fields.text")):
+            if column is not None and column not in columns:
+                raise wrong_column(column, key, columns, str(path))
     if not answers:
         where = f"{path}:{first.number}" if first else str(path)
         raise DataError(
@@ -125,26 +141,33 @@ def read_log(path: Path, *, text_column: str | None, id_column: str | None) -> I
         )
 
 
-def _logged(record: Record, text_column: str | None, id_column: str | None) -> LoggedAnswer | BadLine:
+def _logged(record: Record, text_column: str | None, id_column: str | None) -> Sequence[LoggedAnswer | BadLine]:
     values = record.values
     answer = logged_answer(values)
     if answer is None:
-        return BadLine(record.number, "the answer is missing")
+        return [BadLine(record.number, "the answer is missing")]
     fault = text_fault(answer, "answer") if answer.strip() else None  # an empty answer is one, though it names no label
     if fault:
-        return BadLine(record.number, fault)
-    text = values.get(text_column) if text_column is not None else logged_text(values)
+        return [BadLine(record.number, fault)]
+    column = values.get(text_column) if text_column is not None else None
+    asked_alone = text_column is not None and is_missing(column)
+    text = logged_text(values) if is_missing(column) else column
     text_is_bad = text_fault(text)
-    own = values.get(id_column) if id_column is not None else values.get("custom_id") if text is None else None
+    own = values.get(id_column) if id_column is not None else None
+    if is_missing(own) and text is None:
+        own = values.get("custom_id")
+    entries: list[LoggedAnswer | BadLine] = []
     if not is_missing(own):
         bad_id = id_fault(own)
         if bad_id:
-            return BadLine(record.number, bad_id)
-        return LoggedAnswer(scalar_text(own), None if text_is_bad else text, answer)
-    if text_is_bad:
-        return BadLine(record.number, f"neither id nor text: {text_is_bad}")
-    assert isinstance(text, str)
-    return LoggedAnswer(content_id(text), text, answer)
+            return [BadLine(record.number, bad_id)]
+        entries.append(LoggedAnswer(scalar_text(own), None if text_is_bad or asked_alone else text, answer))
+    elif text_is_bad:
+        return [BadLine(record.number, f"neither id nor text: {text_is_bad}")]
+    if not entries or (asked_alone and not text_is_bad):
+        assert isinstance(text, str)
+        entries.append(LoggedAnswer(content_id(text), text, answer))
+    return entries
 
 
 def _body(sent: Mapping[str, Any]) -> Mapping[str, Any]:

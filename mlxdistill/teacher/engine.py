@@ -9,10 +9,10 @@ Logits are read where llama.cpp left them.
 
 from __future__ import annotations
 
-import collections
 import ctypes
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +26,25 @@ from mlxdistill.errors import ModelError
 from mlxdistill.teacher.gguf import inspect_gguf
 
 NO_SLOT = 1  # llama_decode: no room for the batch among the cells; the memory is as it was before
-_LAST_MESSAGES = 5
-_LOG_WARN, _LOG_ERROR = 2, 3
+MOST_COMPLAINT_CHARACTERS = 300
+_LOG_ERROR = 4  # ggml_log_level in ggml.h, whose numbers changed once; the bindings name none of them
+_WHO_SAYS = re.compile(r"^\w+: ")  # llama.cpp begins a line with the name of its function
 
-
-_messages: collections.deque[str] = collections.deque(maxlen=_LAST_MESSAGES)
+_complaints: list[str] = []
 
 
 @functools.cache
-def _keep_messages() -> object:
-    """Turns llama.cpp's log into `_messages`. Cached, because llama.cpp calls back until the process ends."""
+def _keep_first_complaint() -> object:
+    """Turns llama.cpp's log into `_complaints`. Cached, because llama.cpp calls back until the process ends.
+
+    The first error is the reason; those after it only say which of its callers gave up.
+    """
     import llama_cpp
 
     def keep(level: int, text: bytes, _: object) -> None:
-        if level in (_LOG_WARN, _LOG_ERROR) and text.strip():
-            _messages.append(text.decode("utf-8", "replace").strip())
+        if level == _LOG_ERROR and not _complaints and text.strip():
+            line = " ".join(text[: 4 * MOST_COMPLAINT_CHARACTERS].decode("utf-8", "replace").split())
+            _complaints.append(_WHO_SAYS.sub("", line)[:MOST_COMPLAINT_CHARACTERS])
 
     callback = llama_cpp.llama_log_callback(keep)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
@@ -92,13 +96,13 @@ class Model:
         self.path = path
         self.info = inspect_gguf(path)
         self._llama = llama_cpp
-        _keep_messages()
-        _messages.clear()
+        _keep_first_complaint()
         llama_cpp.llama_backend_init()
+        _complaints.clear()
         parameters = llama_cpp.llama_model_default_params()
         self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.pointer:
-            raise self.error("llama.cpp does not load this model", "get it again, or use another model")
+            raise self.error("llama.cpp does not load this model", "use another model, or get this one again")
         self.vocabulary = llama_cpp.llama_model_get_vocab(self.pointer)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
         if llama_cpp.llama_model_has_encoder(self.pointer) or not llama_cpp.llama_model_has_decoder(self.pointer):
@@ -122,8 +126,8 @@ class Model:
             self.pointer = None
 
     def error(self, message: str, hint: str) -> ModelError:
-        """A ModelError with the last thing that llama.cpp complained of."""
-        said = f" ({_messages[-1]})" if _messages else ""
+        """A ModelError with the first thing that llama.cpp complained of in the call that failed."""
+        said = f" ({_complaints[0]})" if _complaints else ""
         return ModelError(message + said, where=str(self.path), hint=hint)
 
     @property
@@ -181,7 +185,7 @@ class Engine:
         self._llama = llama_cpp
         self.decodes = 0
         self.tokens = 0
-        _messages.clear()
+        _complaints.clear()
         self._context = llama_cpp.llama_init_from_model(model.pointer, _parameters(settings))
         if not self._context:
             raise model.error(
@@ -231,6 +235,7 @@ class Engine:
 
     def _decode_part(self, tokens: Sequence[Token]) -> None:
         batch = _Batch(tokens)
+        _complaints.clear()
         code = self._llama.llama_decode(self._context, batch.structure)
         if code == NO_SLOT:
             raise NoSlot

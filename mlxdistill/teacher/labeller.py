@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from types import TracebackType
 
 from mlxdistill.config.models import TeacherConfig
@@ -66,11 +67,6 @@ class LlamaLabeller:
         self.stats = LabelStats()
         self.peak_memory_bytes = 0
         self._worker: Worker | None = None
-
-    @property
-    def rows_per_second(self) -> float | None:
-        """Rows answered in a second of the model's time, or None before any were."""
-        return self.stats.rows_per_second or None
 
     @property
     def settings(self) -> dict[str, int] | None:
@@ -147,26 +143,47 @@ def open_labeller(
     *,
     text_column: str | None = None,
     id_column: str | None = None,
+    strict: bool = False,
 ) -> LlamaLabeller | RecordedLabeller:
     """The teacher that the configuration names, as a context manager.
 
     Args:
         template: the text of `teacher.prompt`'s file.
         text_column, id_column: `data.fields`, by which request logs are read.
+        strict: stop at the first line of a log that cannot be used.
 
     Raises ModelError for a model, DataError for a log that cannot be used.
     """
     if config.log is not None:
-        return RecordedLabeller(config, task, text_column=text_column, id_column=id_column)
+        return RecordedLabeller(config, task, text_column=text_column, id_column=id_column, strict=strict)
     return LlamaLabeller(config, task, progress, template)
 
 
-def _prompt(info: GgufInfo, config: TeacherConfig, task: ClassificationTask, template: str | None) -> LabelPrompt:
+def check_teacher(name: str, *, thinking: bool) -> Path:
+    """The file of the teacher called `name`, whose header and chat template were found to be whole.
+
+    Raises ModelError, with the mend, for whatever is missing, damaged or refused.
+    """
+    path = find_gguf(name)
+    asked_turn(inspect_gguf(path), thinking=thinking)
+    return path
+
+
+def asked_turn(info: GgufInfo, *, thinking: bool) -> tuple[str, str]:
+    """What the model's template puts before and after a prompt, up to the answer's first token.
+
+    Raises ModelError where the model has no template, or where it does not work.
+    """
+    where = str(info.files[0])
     if info.chat_template is None:
         hint = "use an instruction-tuned model, whose GGUF file holds a chat template"
-        raise ModelError("the model has no chat template", where=str(info.files[0]), hint=hint)
+        raise ModelError("the model has no chat template", where=where, hint=hint)
     special_tokens = {"bos_token": info.bos_token or "", "eos_token": info.eos_token or ""}
-    before, after = user_turn(info.chat_template, special_tokens=special_tokens, close_thinking=not config.thinking)
+    return user_turn(info.chat_template, special_tokens=special_tokens, close_thinking=not thinking, where=where)
+
+
+def _prompt(info: GgufInfo, config: TeacherConfig, task: ClassificationTask, template: str | None) -> LabelPrompt:
+    before, after = asked_turn(info, thinking=config.thinking)
     prompt = task.teacher_prompt(template)
     return LabelPrompt(before, prompt.head, prompt.tail, after, task.names, task.verbalizers)
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from mlxdistill.config.models import TeacherConfig
 from mlxdistill.rundir.files import file_sha256
 from mlxdistill.tasks.classification import ClassificationTask
+from mlxdistill.tasks.lines import BadLines
 from mlxdistill.tasks.logs import LoggedAnswer, read_log
 from mlxdistill.tasks.protocols import Answer, Progress
 from mlxdistill.tasks.rows import Row, canonical_json, content_hash
@@ -28,22 +29,31 @@ class RecordedLabeller:
         config: the teacher, with a `log`.
         task: how answers are parsed.
         text_column, id_column: `data.fields`.
+        strict: stop at the first line that cannot be used.
 
-    Raises DataError where a log is missing or holds no answer that can be used.
+    Attributes:
+        bad_lines: the lines of the logs that cannot be used.
+
+    Raises DataError where a log is missing or holds no answer that can be used; with `strict`, at the first bad line.
     """
 
-    rows_per_second: float | None = None
     peak_memory_bytes = 0
     settings: dict[str, int] | None = None
 
     def __init__(
-        self, config: TeacherConfig, task: ClassificationTask, *, text_column: str | None, id_column: str | None
+        self,
+        config: TeacherConfig,
+        task: ClassificationTask,
+        *,
+        text_column: str | None,
+        id_column: str | None,
+        strict: bool = False,
     ) -> None:
         assert config.log is not None
         self._config = config
         self._task = task
         self._answers: dict[tuple[str | None, str | None], str] = {}  # by id and hash of the text, as far as known
-        self.bad_lines = 0
+        self.bad_lines = BadLines(strict)
         self.missing = 0
         self.stats = LabelStats()
         hashes = [self._read(Path(file).expanduser(), text_column, id_column) for file in config.log]
@@ -90,7 +100,7 @@ class RecordedLabeller:
     def _read(self, path: Path, text_column: str | None, id_column: str | None) -> str:
         for entry in read_log(path, text_column=text_column, id_column=id_column):
             if not isinstance(entry, LoggedAnswer):
-                self.bad_lines += 1
+                self.bad_lines.add(str(path), entry)
                 continue
             text = None if entry.text is None else content_hash(entry.text)
             self._answers.setdefault((entry.id, text), entry.answer)

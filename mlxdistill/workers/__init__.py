@@ -4,6 +4,6 @@ A child's memory is back with the system when it ends, and a crash in native cod
 the end of the run.
 """
 
-from mlxdistill.workers.parent import Worker, stop_signals
+from mlxdistill.workers.parent import Worker, stop_asked, stop_signals
 
-__all__ = ["Worker", "stop_signals"]
+__all__ = ["Worker", "stop_asked", "stop_signals"]

@@ -79,6 +79,11 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def stop_asked() -> bool:
+    """Whether the user has asked to stop; for what waits inside `stop_signals` for something other than the child."""
+    return _Signals.depth > 0 and _Signals.count > 0
+
+
 class Worker:
     """A child process that holds one model.
 

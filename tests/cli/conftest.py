@@ -70,10 +70,14 @@ def common_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def unprivileged(common_folder: Path) -> Run:
-    """Runs the command line in `common_folder` as a user who is not root, so that permissions count."""
+    """Runs the command line in `common_folder` as a user who is not root, so that permissions count.
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    `before` is run as root: that user may not be permitted to import anything.
+    """
+
+    def run(*arguments: str | Path, before: str = "") -> subprocess.CompletedProcess[str]:
         script = (
+            f"{before}"
             "import os, encodings.idna, encodings.utf_8_sig, traceback, mlxdistill.data.new_rows\n"
             "import mlxdistill.cli.session, mlxdistill.cli.predict, mlxdistill.privacy.guard\n"
             f"if os.getuid() == 0: os.setgid({NOBODY}); os.setuid({NOBODY})\n"

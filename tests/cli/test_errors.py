@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from mlxdistill.demo import models_folder
 from mlxdistill.platform.device import DeviceFacts
 
 CONFIG = """\
@@ -157,16 +159,64 @@ def test_usage_errors_exit_2(mlxdistill) -> None:
     assert mlxdistill("train").returncode == 2
 
 
-def test_doctor_looks_for_the_logs_of_a_recorded_teacher(call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def quick_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = DeviceFacts("system", "3", "chip", 1, 1, None, False, "OpenBLAS", 1.0, None, 1)
     monkeypatch.setattr("mlxdistill.platform.device.device_facts", lambda folder: facts)
-    (config.parent / "there.jsonl").write_text("")
-    text = config.read_text("utf-8").replace("model: embedded:teacher", "log: [there.jsonl, gone.jsonl]")
-    config.write_text(text, "utf-8")
+
+
+@pytest.mark.usefixtures("quick_facts")
+def test_doctor_looks_into_the_logs_of_a_recorded_teacher(call, config: Path) -> None:
+    logged = {"messages": [{"role": "user", "content": "x"}], "response": "ok"}
+    (config.parent / "there.jsonl").write_text(json.dumps(logged))
+    (config.parent / "empty.jsonl").write_text("")
+    (config.parent / "other.jsonl").write_text('{"text": "no answer"}')
+    text = config.read_text("utf-8")
+    logs = "log: [there.jsonl, gone.jsonl, empty.jsonl, other.jsonl]"
+    config.write_text(text.replace("model: embedded:teacher", logs), "utf-8")
     result = call("doctor", config)
     assert result.returncode == 1
-    assert f"{config.parent}/there.jsonl: ready ({config.parent}/there.jsonl)\n" in result.stdout
-    assert f"{config.parent}/gone.jsonl: no such file (check teacher.log)" in result.stdout
+    folder = config.parent
+    assert f"{folder}/there.jsonl: ready ({folder}/there.jsonl)\n" in result.stdout
+    assert f"{folder}/gone.jsonl: no such file (" in result.stdout
+    assert f"{folder}/empty.jsonl: the file is empty (" in result.stdout
+    assert f"{folder}/other.jsonl:1: no logged answer can be used" in result.stdout
+
+
+def half(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def without_template(path: Path) -> None:
+    settings = json.loads(path.read_text("utf-8"))
+    del settings["chat_template"]
+    path.write_text(json.dumps(settings), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "expected"),
+    [
+        ("tokenizer_config.json", without_template, "the model has no chat template ("),
+        (
+            "chat_template.jinja",
+            lambda path: path.write_text("{% if %}"),
+            "the model's chat template fails in its line",
+        ),
+        ("tokenizer.json", lambda path: path.write_text("{}"), "the model's tokenizer.json holds no vocabulary ("),
+        ("model.safetensors", half, "the model's model.safetensors is cut short: "),
+    ],
+)
+@pytest.mark.usefixtures("quick_facts")
+def test_doctor_looks_into_the_student(call, config: Path, file: str, spoil, expected: str) -> None:
+    student = config.parent / "student"
+    shutil.copytree(models_folder() / "student", student)
+    spoil(student / file)
+    result = call("doctor", config, "--set", f"student.model={student}", "--json")
+    assert result.returncode == 1
+    facts = json.loads(result.stdout)["models"][1]
+    assert (facts["path"], facts["chat_template"]) == (None, False)
+    assert facts["problem"].startswith(expected)
 
 
 def test_doctor_names_the_speed_of_metal_beside_that_of_the_processor(call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,3 +44,21 @@ def test_a_closed_folder_is_one_clear_error(unprivileged, arguments: list[str], 
     assert result.returncode in (1, 2), result.stderr
     assert "Traceback" not in result.stderr
     assert message in result.stderr
+
+
+@pytest.mark.usefixtures("closed")
+def test_doctor_goes_on_past_a_closed_folder(unprivileged, common_folder: Path) -> None:
+    text = CONFIG.replace("embedded:teacher", "./closed/t.gguf").replace("embedded:student", "./closed")
+    (common_folder / "config.yaml").write_text(text)
+    before = (
+        "import mlxdistill.student.base, mlxdistill.teacher.labeller\n"
+        "from mlxdistill.platform import device\n"
+        "from mlxdistill.rundir import manifest\n"
+        "facts, versions = device.device_facts('.'), manifest.package_versions()\n"
+        "device.device_facts, manifest.package_versions = lambda _: facts, lambda: versions\n"
+    )
+    result = unprivileged("doctor", "config.yaml", before=before)
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
+    assert f"{common_folder}/closed/t.gguf: cannot be read: permission denied" in result.stdout
+    assert f"{common_folder}/closed: cannot be read: permission denied" in result.stdout

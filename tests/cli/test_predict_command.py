@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -90,3 +94,83 @@ def test_a_run_whose_training_does_not_belong_to_its_configuration(
 
     monkeypatch.setattr("mlxdistill.pipeline.train.check_finished", refuse)
     assert "has changed since" in call("predict", run, "rows.jsonl").stderr
+
+
+def test_an_error_and_what_was_done_as_json(call, run: Path) -> None:
+    done = call("predict", run, "rows.jsonl", "--output", "out.jsonl", "--json")
+    assert json.loads(done.stdout) == {"output": "out.jsonl", "rows": 2, "left_out": 2, "truncated": 1}
+    assert len((run.parent / "out.jsonl").read_text().splitlines()) == 2
+    assert "error" not in call("predict", run, "rows.jsonl", "--json").stdout
+    failed = call("predict", run, "gone.jsonl", "--json")
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["error"]["message"] == "no such file"
+
+
+STREAMED = """
+import contextlib, sys
+import mlxdistill.pipeline.train as train
+from mlxdistill.cli import main
+from mlxdistill.tasks.protocols import Answer
+from mlxdistill.workers import stop_signals
+
+class Student:
+    truncated = 0
+    def predict(self, rows, progress):
+        yield [Answer(row.id, "ok", (0.75, 0.25), "answered") for row in rows]
+
+@contextlib.contextmanager
+def open_student(*_):
+    with stop_signals():
+        yield Student()
+
+train.check_finished = lambda *_: None
+train.open_student = open_student
+main()
+"""
+
+
+@pytest.fixture
+def streamed(run: Path) -> Iterator[subprocess.Popen[str]]:
+    """`predict RUN -` with a pipe at each end; one row has been written and its answer read."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", STREAMED, "predict", str(run), "-"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1) as process:
+        assert process.stdin
+        assert process.stdout
+        watch = threading.Timer(60, process.kill)  # a command that keeps its answers back must fail, not hang
+        watch.start()
+        try:
+            process.stdin.write('{"text": "a"}\n\n')
+            assert json.loads(process.stdout.readline())["label"] == "ok"
+            yield process
+        finally:
+            watch.cancel()
+            process.kill()
+
+
+def test_rows_on_standard_input_are_answered_while_it_stays_open(streamed: subprocess.Popen[str]) -> None:
+    assert streamed.stdin
+    assert streamed.stdout
+    streamed.stdin.write('broken\n{"text": "b"}\n')
+    assert json.loads(streamed.stdout.readline())["label"] == "ok"
+    output, errors = streamed.communicate('{"text": "c"}\n{"text": "d"}\n', timeout=60)
+    assert len(output.splitlines()) == 2
+    assert "-:3 is left out: not JSON" in errors
+    assert streamed.returncode == 0
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(streamed: subprocess.Popen[str]) -> None:
+    assert streamed.stdin
+    assert streamed.stdout
+    streamed.stdout.close()
+    streamed.stdin.write('{"text": "b"}\n')
+    assert streamed.wait(60) == 0
+    assert streamed.stderr
+    assert streamed.stderr.read() == ""
+
+
+def test_ctrl_c_ends_the_wait_for_rows(streamed: subprocess.Popen[str]) -> None:
+    streamed.send_signal(signal.SIGINT)
+    assert streamed.wait(60) == 130
+    assert streamed.stderr
+    assert streamed.stderr.read().startswith("error: interrupted\n  hint: the rows printed so far are whole")

@@ -28,7 +28,7 @@ def safetensors() -> bytes:
 MODEL = {
     "config.json": json.dumps({"model_type": "llama"}).encode(),
     "model.safetensors": safetensors(),
-    "tokenizer.json": b"{}",
+    "tokenizer.json": json.dumps({"model": {"vocab": {}}}).encode(),
     "tokenizer_config.json": json.dumps({"chat_template": CHAT}).encode(),
     "modeling.py": b"raise SystemExit",
     "pytorch_model.bin": b"pickle",
@@ -40,6 +40,10 @@ REPOSITORIES = {
     "org/two-ggufs": {"a.gguf": b"GGUF", "b.gguf": b"GGUF"},
     "org/damaged-gguf": {"a.gguf": b"GGUF\x03\x00\x00\x00cut"},
     "org/gated": MODEL,
+    "org/cut": MODEL | {"model.safetensors": safetensors()[:-1]},
+    "org/no-vocabulary": MODEL | {"tokenizer.json": b"{}"},
+    "org/plain": MODEL | {"tokenizer_config.json": b"{}"},
+    "org/broken-template": MODEL | {"chat_template.jinja": b"{% if %}"},
 }
 
 
@@ -127,6 +131,8 @@ def test_a_model_arrives_without_anything_that_could_run(hub, mlxdistill, tmp_pa
         ("org/two-ggufs", "mlxdistill pull org/two-ggufs:a.gguf"),
         ("org/two-ggufs:c.gguf", "has no c.gguf"),
         ("org/damaged-gguf", "a.gguf"),
+        ("org/cut", "model.safetensors is cut short"),
+        ("org/no-vocabulary", "holds no vocabulary"),
         ("org/nothing", "no such model"),
         ("org/gated", "hf auth login"),
     ],
@@ -139,6 +145,20 @@ def test_what_is_refused_leaves_nothing_behind(hub, tmp_path: Path, model: str, 
     assert not list((tmp_path / "hf").glob("hub/models--*/snapshots/*"))
 
 
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("org/plain", "note: org/plain: the model has no chat template"),
+        ("org/broken-template", "note: org/broken-template: the model's chat template fails in its line 1"),
+    ],
+)
+def test_a_model_that_cannot_chat_is_kept_and_said(hub, model: str, expected: str) -> None:
+    result = hub(model)
+    assert result.returncode == 0, result.stderr
+    assert expected in result.stderr
+    assert Path(result.stdout.strip()).is_dir()
+
+
 def test_a_hub_that_cannot_be_reached_is_one_line(mlxdistill, tmp_path: Path) -> None:
     result = mlxdistill("pull", "org/good", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")
     assert result.returncode == 1
@@ -146,10 +166,12 @@ def test_a_hub_that_cannot_be_reached_is_one_line(mlxdistill, tmp_path: Path) ->
     assert "Traceback" not in result.stderr
 
 
-def test_a_name_that_is_no_hub_id(mlxdistill) -> None:
-    result = mlxdistill("pull", "just-a-name")
+@pytest.mark.parametrize("name", ["just-a-name", "a b/c", "a--b/c", "../b", "org/" + "x" * 100])
+def test_a_name_that_is_no_hub_id(call, name: str) -> None:
+    result = call("pull", name)
     assert result.returncode == 2
     assert "org/name" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_refused_model_takes_nothing_of_what_was_there(hub, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mlxdistill.student.requests import TrainRequest, TrainResult
 
-RESULT = TrainResult(4, 4, 0.5, 10.0, 100.0, 1, 1, 0, 1.0, False, 0, 1.0, ())
+RESULT = TrainResult(4, 4, 0.5, 10.0, 100.0, 1_234_000_000, 1, 0, 1.0, False, 0, 1.0, ())
 
 
 @pytest.fixture
@@ -47,6 +47,11 @@ def test_the_adapter_lies_in_the_folder_itself(
         "adapters.safetensors",
         "adapter_config.json",
     }
+
+
+def test_what_came_of_it_is_said_with_the_memory_it_took(call, asked: list[TrainRequest], tmp_path: Path) -> None:
+    result = call("train", "--model", "embedded:student", "--data", tmp_path)
+    assert "4 steps, 10.0 rows/s, best validation loss 0.500 at step 4, peak memory 1.2 GB\n" in result.stderr
 
 
 def test_a_folder_with_another_tools_adapter_is_left_alone(call, asked: list[TrainRequest], tmp_path: Path) -> None:

@@ -66,6 +66,64 @@ def test_every_mistake_is_reported_with_its_line_and_the_nearest_key(tmp_path: P
     assert len(found) == 3
 
 
+def test_a_key_that_stands_twice_does_not_hide_the_other_mistakes(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "nmae: x\nname: again\n")
+    assert [(where, message) for where, message, _ in problems(path)] == [
+        (f"{path}:10", "the key 'name' stands here a second time"),
+        (f"{path}:9", "unknown key `nmae`"),
+    ]
+
+
+def test_a_single_label_is_named_beside_other_mistakes_of_the_task(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("instruction", "instrution").replace("{no: civil, yes: rude}", "{no: civil}"))
+    found = problems(path)
+    assert (f"{path}:4", "`task.labels`: a classification needs at least two labels", None) in found
+    assert (f"{path}:3", "unknown key `instrution` in `task`", "did you mean `instruction`?") in found
+
+
+def test_a_misspelt_section_is_blamed_on_what_named_it(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "train: {epochs: 1}\n")
+    environment = {"MLXDISTILL_TRIAN__EPOCHS": "3"}
+    assert problems(path, "tarin.epochs=2", "train.learning.a=1", environment=environment) == [
+        ("--set train.learning.a", "unknown key `learning` in `train`", "did you mean `learning_rate`?"),
+        ("MLXDISTILL_TRIAN__EPOCHS", "unknown key `trian`", "did you mean `train`?"),
+        ("--set tarin.epochs", "unknown key `tarin`", "did you mean `train`?"),
+    ]
+
+
+def test_a_key_missing_beside_a_setting_is_not_blamed_on_the_setting(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("student: {model: org/student}\n", ""))
+    assert problems(path, "student.lora.rank=4") == [
+        (str(path), "`student.model` is missing", "add `model:` under `student:`")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("teacher:", "`teacher` is empty", "its keys are: name, model, log, "),
+        ("train: 3", "`train`: input should be a section with keys of its own, not 3", "its keys are: epochs, "),
+        ("task: {labels: , instruction: x}", "`task.labels` is empty", "Each label"),
+        (
+            "data: {source: x, gold_values: 3}",
+            "`data.gold_values`: input should be keys with a value each, not 3",
+            "What the gold column holds",
+        ),
+        ("data: {source: , valid: 3}", "`data.source` is empty", "Rows to learn from"),
+    ],
+)
+def test_what_a_key_takes_is_said_in_the_words_of_the_file(tmp_path: Path, line: str, message: str, hint: str) -> None:
+    key = line.partition(":")[0]
+    text = GOOD.replace("data:\n  source: rows.jsonl\n", "data: {source: rows.jsonl}\n")
+    text = text.replace("task:\n  instruction: Is it toxic?\n  labels: ", "task: {instruction: x, labels: ")
+    text = text.replace("{no: civil, yes: rude}", "{no: civil, yes: rude}}")
+    kept = [other for other in text.splitlines() if not other.startswith(f"{key}:")]
+    path = write(tmp_path, "\n".join([*kept, line]) + "\n")
+    [(where, said, mend)] = problems(path)
+    assert (where, said) == (f"{path}:{len(kept) + 1}", message)
+    assert (mend or "").startswith(hint)
+
+
 def test_missing_keys_are_named_where_they_belong(tmp_path: Path) -> None:
     found = problems(write(tmp_path, "task: {labels: [a, b]}\n"))
     assert {message for _, message, _ in found} == {
@@ -210,19 +268,23 @@ def test_settings_are_read_as_yaml_where_that_fits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("setting", "message", "hint"),
     [
-        ("data.valid=0", "`data.valid`: input should be greater than or equal to 1 or a valid string, not 0"),
-        ("data.valid=true", "`data.valid`: input should be a number, not True"),
-        ("data.test.indist=true", "`data.test.indist`: input should be a number, not True"),
-        ("train.epochs=true", "`train.epochs`: input should be a number, not True"),
-        ("train.learning_rate=false", "`train.learning_rate`: input should be a number, not False"),
-        ("train.learning_rate=.inf", "`train.learning_rate`: input should be a finite number, not inf"),
-        ("task.labels.int=[a]", "`task.labels.int`: input should be a valid dictionary or instance of LabelConfig"),
+        ("data.valid=0", "`data.valid`: input should be greater than or equal to 1 or a valid string, not 0", "500"),
+        ("data.valid=true", "`data.valid`: input should be a number, not True", None),
+        ("data.test.indist=true", "`data.test.indist`: input should be a number, not True", None),
+        ("train.epochs=true", "`train.epochs`: input should be a number, not True", None),
+        ("train.learning_rate=false", "`train.learning_rate`: input should be a number, not False", None),
+        ("train.learning_rate=.inf", "`train.learning_rate`: input should be a finite number, not inf", "0.0001"),
+        ("task.labels.int=[a]", "`task.labels.int`: input should be a section with keys of its own", "verbalizer"),
     ],
 )
-def test_one_wrong_value_is_one_problem_with_the_name_of_its_key(tmp_path: Path, setting: str, message: str) -> None:
-    assert problems(write(tmp_path, GOOD), setting) == [(f"--set {setting.partition('=')[0]}", message, None)]
+def test_one_wrong_value_is_one_problem_with_the_name_of_its_key(
+    tmp_path: Path, setting: str, message: str, hint: str | None
+) -> None:
+    [(where, said, mend)] = problems(write(tmp_path, GOOD), setting)
+    assert (where, said) == (f"--set {setting.partition('=')[0]}", message)
+    assert mend is None if hint is None else hint in (mend or "")
 
 
 def test_the_origin_of_a_value_is_its_own_and_a_missing_key_has_its_default(tmp_path: Path) -> None:

@@ -218,6 +218,7 @@ def test_given_sets_are_taken_as_they_are_and_out_of_the_source(tmp_path, run, p
         {"id": "t2", "text": "new", "gold": "toxic", "who": "c7"},
         {"id": "t3", "text": "NEW", "gold": "toxic"},
         {"id": "t4", "text": "no gold"},
+        {"id": "t5", "text": "newer", "gold": "ok"},
     ]
     indist = write(tmp_path / "test.jsonl", test_rows)
     valid = tmp_path / "valid.csv"
@@ -226,15 +227,16 @@ def test_given_sets_are_taken_as_they_are_and_out_of_the_source(tmp_path, run, p
     settings = {"valid": str(valid), "test": {"indist": str(indist), "balanced": 4}, "group": "who"}
     summary = ingest(config(write(tmp_path / "rows.jsonl", source), **settings), TASK, run, progress)
     sets = sets_of(run)
-    assert [row.id for row in sets["test_indist"]] == ["t1", "r5", "t2", "t3", "t4"]
+    assert [row.id for row in sets["test_indist"]] == ["t1", "r5", "t2", "t3", "t4", "t5"]
     assert [row.text for row in sets["valid"]] == ["r text 8", "two\r\nlines"]
     assert {row.meta["half"] for row in sets["valid"]} == {"selection", "calibration"}
     left = {row.id for name in ("pool", "test_balanced") for row in sets[name]}
     assert {row["id"] for row in source} - left == {"r3", "r5", "r7", "r8"}
     assert summary.overlapping == 4
+    assert (summary.rows_read, summary.rows_given) == (40, 8)
+    assert sum(size.n for size in summary.sets.values()) == 40 + 8 - summary.overlapping - summary.left_out
     assert summary.notes == (
-        "rows of test_indist without gold: 1 of 5",
-        "test_indist has no row with the gold 'ok'",
+        "rows of test_indist without gold: 1 of 6",
         "exact duplicates in test_indist, kept as given: 1",
         "rows taken out of the source because a given set has their text: 2",
         "rows taken out of the source because a given set has their id: 1; "
@@ -270,9 +272,104 @@ def test_two_given_sets_may_share_rows_but_not_an_id_for_two_texts(tmp_path, run
     settings = {"test": {"indist": str(first), "balanced": str(second)}}
     summary = ingest(config(source, **settings), TASK, run, progress)
     assert summary.notes == ("texts that both test_indist and test_balanced have: 2",)
-    write(second, [{"id": "t1", "text": "something else", "gold": "ok"}])
+    write(second, [{"id": "t1", "text": "something else", "gold": "ok"}, records(2)[1]])
     with pytest.raises(DataError, match="the id 't1' stands for one text in test_indist and another in test_balanced"):
         ingest(config(source, **settings), TASK, run, progress)
+
+
+GOOD = [{"id": "t1", "text": "one", "gold": "ok"}, {"id": "t2", "text": "two", "gold": "toxic"}]
+
+
+@pytest.mark.parametrize("name", ["indist", "balanced"])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["{", *GOOD, "["], "2 of the 4 rows of test_{} cannot be used; the first: not JSON: Expecting"),
+        (
+            [{"id": "t0", "text": "no", "gold": "?"}, *GOOD],
+            "1 of the 3 rows of test_{} cannot be used; the first: the gold",
+        ),
+        (
+            [*GOOD, *GOOD],
+            "2 of the 4 rows of test_{} cannot be used; the first: the id 't1' was already used in line 1",
+        ),
+    ],
+    ids=["bad lines", "unknown gold", "repeated ids"],
+)
+def test_a_given_test_set_that_would_lose_rows_is_refused(tmp_path, run, progress, name, lines, message):
+    source = write(tmp_path / "rows.jsonl", records(40))
+    test = write(tmp_path / "test.jsonl", lines)
+    with pytest.raises(DataError) as caught:
+        ingest(config(source, test={"indist": 4, "balanced": 4, name: str(test)}), TASK, run, progress)
+    assert caught.value.message.startswith(message.format(name))
+    assert caught.value.where == f"{test}:{3 if lines[0] == GOOD[0] else 1}"
+    assert str(run.bad_lines) in caught.value.hint
+    assert len(run.bad_lines.read_text().splitlines()) == int(message[0])
+    assert not run.pool.exists()
+
+
+def test_given_validation_rows_may_lose_a_line(tmp_path, run, progress):
+    valid = write(tmp_path / "valid.jsonl", ["{", GOOD[0]])
+    summary = ingest(config(write(tmp_path / "rows.jsonl", records(40)), valid=str(valid)), TASK, run, progress)
+    assert summary.sets["valid"].n == 1
+    assert summary.notes[0].startswith("lines that cannot be used: 1 (rows/bad_lines.jsonl)")
+    assert summary.notes[1] == "valid has no row with the gold 'toxic'"
+
+
+@pytest.mark.parametrize("name", ["indist", "balanced"])
+def test_a_given_test_set_without_a_row_of_some_label_is_refused(tmp_path, run, progress, name):
+    source = write(tmp_path / "rows.jsonl", records(40))
+    test = write(tmp_path / "test.jsonl", GOOD[:1])
+    with pytest.raises(DataError, match=f"test_{name} has no row with the gold 'toxic'") as caught:
+        ingest(config(source, test={"indist": 4, "balanced": 4, name: str(test)}), TASK, run, progress)
+    assert caught.value.where == str(test)
+    assert f"add rows with that gold, take the label out of task.labels, or draw the set: data.test.{name}" in (
+        caught.value.hint
+    )
+    assert not run.pool.exists()
+
+
+def test_without_any_gold_given_test_sets_are_compared_with_the_teacher(tmp_path, run, progress):
+    def without_gold(count, prefix):
+        return [{"id": row["id"], "text": row["text"]} for row in records(count, prefix)]
+
+    source = write(tmp_path / "rows.jsonl", without_gold(40, "r"))
+    given = {name: str(write(tmp_path / f"{name}.jsonl", without_gold(4, name))) for name in ("indist", "balanced")}
+    summary = ingest(config(source, fields={"text": "text", "id": "id"}, test=given), TASK, run, progress)
+    assert not summary.has_gold
+    assert {name: part.n for name, part in summary.sets.items()} == {
+        "pool": 36,
+        "valid": 4,
+        "test_indist": 4,
+        "test_balanced": 4,
+    }
+    assert summary.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([{**row, "gold": "okay"} if row["gold"] == "ok" else row for row in records(60)], "there is none of 'ok'"),
+        ([{**row, "id": "same"} for row in records(60)], "there is none of 'toxic'"),
+    ],
+    ids=["unknown gold", "repeated ids"],
+)
+def test_bad_lines_are_told_and_written_though_the_sets_cannot_be_drawn(tmp_path, run, progress, bad, message):
+    source = write(tmp_path / "rows.jsonl", bad)
+    with pytest.raises(DataError, match=message) as caught:
+        ingest(config(source), TASK, run, progress)
+    written = [json.loads(line) for line in run.bad_lines.read_text().splitlines()]
+    assert len(written) in (30, 59)
+    assert caught.value.hint.startswith(f"mend the {len(written)} lines that cannot be used ({run.bad_lines}), or add")
+    first = f"{source}:{written[0]['line']} {written[0]['reason']}"
+    assert progress.notes == [f"lines that cannot be used: {len(written)} (rows/bad_lines.jsonl); the first: {first}"]
+
+
+def test_bad_lines_are_written_though_none_of_the_lines_can_be_used(tmp_path, run, progress):
+    source = write(tmp_path / "rows.jsonl", ["{", "["])
+    with pytest.raises(DataError, match="none of its 2 lines can be used"):
+        ingest(config(source), TASK, run, progress)
+    assert len(run.bad_lines.read_text().splitlines()) == 2
 
 
 def test_a_source_that_is_all_in_a_given_set_is_refused(tmp_path, run, progress):

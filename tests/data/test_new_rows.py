@@ -1,10 +1,11 @@
 import io
 import json
+import threading
 
 import pytest
 
-from mlxdistill.data.new_rows import read_rows_to_label
-from mlxdistill.errors import DataError
+from mlxdistill.data.new_rows import batches_in_time, read_rows_to_label
+from mlxdistill.errors import DataError, Interrupted
 from mlxdistill.tasks.lines import BadLine
 from mlxdistill.tasks.rows import Row, content_id
 
@@ -79,3 +80,60 @@ def test_input_without_a_text_is_an_error(content, column, message):
         list(read_rows_to_label(None, column, None, stream=io.BytesIO(content)))
     assert str(caught.value) == message
     assert caught.value.hint
+
+
+def test_a_closed_standard_input_is_an_error(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        next(read_rows_to_label(None, "text", None))
+
+
+def never() -> bool:
+    return False
+
+
+def test_items_that_come_fast_come_in_full_batches():
+    assert [len(batch) for batch in batches_in_time(iter(range(600)), 256, 60.0, never)] == [256, 256, 88]
+    assert list(batches_in_time(iter([]), 256, 60.0, never)) == []
+
+
+def test_items_that_are_there_do_not_wait_for_one_that_is_not():
+    answered = threading.Event()
+
+    def items():
+        yield from "ab"
+        assert answered.wait(60)
+        yield "c"
+
+    seen = []
+    for batch in batches_in_time(items(), 256, 0.01, never):
+        seen += batch
+        if len(seen) == 2:
+            answered.set()
+    assert seen == ["a", "b", "c"]
+
+
+def test_what_goes_wrong_is_raised_after_the_items_before_it():
+    def items():
+        yield from "ab"
+        raise DataError("cut off")
+
+    batches = batches_in_time(items(), 256, 60.0, never)
+    assert next(batches) == ("a", "b")
+    with pytest.raises(DataError, match="cut off"):
+        next(batches)
+
+
+def test_waiting_ends_when_the_user_asks_to_stop():
+    ended = threading.Event()
+
+    def items():
+        yield from "a"
+        ended.wait(60)
+
+    batches = batches_in_time(items(), 256, 0.01, lambda: bool(seen))
+    seen = []
+    seen += next(batches)
+    with pytest.raises(Interrupted):
+        next(batches)
+    ended.set()

@@ -1,7 +1,15 @@
+import io
 import json
+import os
+import subprocess
+import sys
+import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlxdistill.data.csv_source import find_dialect
 from mlxdistill.data.readers import read_source, source_files
@@ -60,8 +68,76 @@ def test_bad_csv_rows_are_named_and_the_rows_around_them_survive(tmp_path):
         BadLine(5, "1 fields, where the header has 2"),
         BadLine(6, "not valid UTF-8"),
         Record(8, {"id": "6", "text": "f"}),
-        BadLine(9, "a quote is never closed; what follows is lost, to line 10"),
+        BadLine(9, "a quote is opened and not closed"),
+        Record(10, {"id": "8", "text": "h"}),
     ]
+
+
+OPEN = "a quote is opened and not closed"
+OPEN_QUOTES = {
+    "to the end": ('1,"never\n2,b\n3,c\n', [BadLine(2, OPEN), ("2", "b"), ("3", "c")]),
+    "in the last line": ('1,a\n2,"never\n', [("1", "a"), BadLine(3, OPEN)]),
+    "closed by the next text's quote": (
+        '1,"never\n2,b\n3,"c, d"\n4,e\n',
+        [BadLine(2, OPEN), ("2", "b"), ("3", "c, d"), ("4", "e")],
+    ),
+    "after a text of two lines": (
+        '"1\none","never\n2,b\n3,"c\nd"\n',
+        [BadLine(2, OPEN + ", in line 3"), ("2", "b"), ("3", "c\nd")],
+    ),
+    "one after the other": ('1,"never\n2,"again\n3,c\n', [BadLine(2, OPEN), BadLine(3, OPEN), ("3", "c")]),
+    "beside quotes inside quotes": (
+        '1,"he said "no""\n2,"a "b" c","d\n3,c\n',
+        [("1", 'he said no""'), BadLine(3, OPEN), ("3", "c")],
+    ),
+    "before a long line": (
+        f'1,"never\n2,b\n3,{"c" * 2**24}\n4,d\n',
+        [BadLine(2, OPEN), ("2", "b"), BadLine(4, "longer than 16,777,216 bytes"), ("4", "d")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPEN_QUOTES)
+def test_a_quote_that_is_not_closed_costs_its_own_row_only(tmp_path, case):
+    content, expected = OPEN_QUOTES[case]
+    found = read(csv(tmp_path, "id,text\n" + content), "id", "text")
+    assert [row if isinstance(row, BadLine) else (row.values["id"], row.values["text"]) for row in found] == expected
+
+
+def test_what_follows_an_open_quote_is_not_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("mlxdistill.data.csv_source.MOST_LINE_BYTES", 2**14)
+    lines = ["id,text\n", '0,"text\n', *(f"{index},text {index}\n" for index in range(1, 100_000))]
+    records = read_source(csv(tmp_path, "".join(lines)), ["text"]).records
+    tracemalloc.start()
+    try:
+        assert next(records) == BadLine(2, OPEN)
+        assert tracemalloc.get_traced_memory()[1] < 2**19
+    finally:
+        tracemalloc.stop()
+    assert [record.number for record in records] == list(range(3, 100_002))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.text('a",\n ', max_size=6), min_size=2, max_size=2), min_size=1, max_size=8),
+    st.integers(0, 8),
+)
+def test_well_formed_rows_are_read_as_written_before_an_open_quote_and_after_it(rows, place):
+    import csv as writer
+
+    def written(some):
+        text = io.StringIO()
+        writer.writer(text, lineterminator="\n").writerows([["x" + first, "x" + second] for first, second in some])
+        return text.getvalue()
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        content = 'id,text\n"i","""t"\n' + written(rows[:place]) + 'open,"a\n' + written(rows[place:])
+        path.write_text(content, newline="")
+        found = read(path, "id", "text")
+    good = [list(record.values.values()) for record in found if isinstance(record, Record)][1:]
+    assert good == [["x" + first, "x" + second] for first, second in rows]
+    assert sum(isinstance(record, BadLine) for record in found) == 1
 
 
 def test_a_csv_line_over_the_limit_is_refused_and_the_next_is_read(tmp_path):
@@ -184,3 +260,49 @@ def test_paths_that_hold_no_rows_say_what_to_do(tmp_path, name, message, hint):
             function()
         assert caught.value.where == str(path)
         assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["closed/rows.jsonl", "closed/rows", "closed/saved", "closed", "both"])
+def test_a_folder_that_this_user_may_not_search_is_said(name):
+    script = """
+import os, pathlib, sys, pyarrow.ipc
+from mlxdistill.data.readers import read_source, source_files
+from mlxdistill.errors import DataError
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+for function in (lambda path: read_source(path, ["text"]), source_files):
+    try:
+        function(pathlib.Path(sys.argv[1]))
+    except DataError as error:
+        print(error.where, error.message, error.hint, sep="|")
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder) / "closed"
+        inner = Path(folder) / "both" / "train"
+        (closed / "saved").mkdir(parents=True)
+        inner.mkdir(parents=True)
+        (closed / "rows.jsonl").write_text('{"text": "a"}\n')
+        (inner.parent / "dataset_dict.json").write_text('{"splits": ["train"]}')
+        os.chmod(folder, 0o755)
+        closed.chmod(0)
+        inner.chmod(0)
+        try:
+            command = [sys.executable, "-c", script, str(Path(folder) / name)]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        finally:
+            closed.chmod(0o700)
+            inner.chmod(0o700)
+        where = inner if name == "both" else Path(folder) / name
+    assert result.stderr == ""
+    assert result.stdout == f"{where}|cannot be read: permission denied|check the path and its permissions\n" * 2
+
+
+@pytest.mark.parametrize("state", [{}, {"_data_files": [{"filename": "gone.arrow"}]}, {"_data_files": 3}])
+def test_a_saved_folder_without_its_data_is_a_data_error_before_anything_is_read(tmp_path, state):
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    (tmp_path / "dataset_info.json").write_text("{}")
+    with pytest.raises(DataError, match=r"no such file|not a readable datasets file"):
+        source_files(tmp_path)
+    with pytest.raises(DataError, match="not a readable datasets file"):
+        read(tmp_path, "text")

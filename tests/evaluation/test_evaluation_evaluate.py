@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from mlxdistill.config.models import EvaluateConfig
 from mlxdistill.errors import DataError
 from mlxdistill.evaluation.baselines import TrainingRow, baseline_answers
-from mlxdistill.evaluation.evaluate import evaluate, recompute, write_evaluation
+from mlxdistill.evaluation.evaluate import checked_metrics, evaluate, recompute, write_evaluation
 from mlxdistill.evaluation.records import SystemAnswers
 from mlxdistill.evaluation.sentence import verdict_sentence
 from mlxdistill.rundir.layout import RunDir
@@ -120,20 +127,39 @@ def test_every_number_can_be_recomputed_from_the_predictions(tmp_path, groups):
     assert recompute(run) != written
 
 
-def test_scikit_learn_finds_the_same_in_the_predictions_file(tmp_path):
+def calibration_error(rows):
+    """Written out: over 15 bins, each with its lower end left out, the gap between mean probability and share right."""
+    top = np.array([max(row["probabilities"]) for row in rows])
+    right = np.array([LABELS[int(np.argmax(row["probabilities"]))] == row["gold"] for row in rows])
+    total = 0.0
+    for number in range(15):
+        inside = (top * 15 > number) & (top * 15 <= number + 1)
+        if inside.any():
+            total += inside.sum() / len(rows) * abs(top[inside].mean() - right[inside].mean())
+    return total
+
+
+@pytest.mark.parametrize("groups", [None, 12])
+def test_scikit_learn_finds_the_same_in_the_predictions_file(tmp_path, groups):
     run = RunDir(tmp_path)
-    write_evaluation(run, evaluated(SETS, unparsable=0.1))
+    sets = {"test_indist": rows_of(90, 1, groups), "test_balanced": rows_of(120, 2, groups)}
+    write_evaluation(run, evaluated(sets, unparsable=0.1))
     lines = [json.loads(line) for line in run.predictions.read_text().splitlines()]
-    assert set(lines[0]) == {"id", "set", "system", "prediction", "probabilities", "gold", "correct"}
+    assert set(lines[0]) - {"group"} == {"id", "set", "system", "prediction", "probabilities", "gold", "correct"}
     written = json.loads(run.metrics.read_text())
-    for name, system in written["systems"].items():
-        rows = [line for line in lines if (line["system"], line["set"]) == (name, "test_balanced")]
+    for name, set_name in [(name, set_name) for name in written["systems"] for set_name in sets]:
+        rows = [line for line in lines if (line["system"], line["set"]) == (name, set_name)]
         gold, said = [row["gold"] for row in rows], [row["prediction"] or "?" for row in rows]
-        entry = system["sets"]["test_balanced"]
-        assert entry["accuracy"]["value"] == pytest.approx(accuracy_score(gold, said))
-        assert entry["accuracy"]["value"] == pytest.approx(np.mean([row["correct"] for row in rows]))
+        entry = written["systems"][name]["sets"][set_name]
+        assert entry["accuracy"]["value"] == accuracy_score(gold, said) == np.mean([row["correct"] for row in rows])
         matrix = confusion_matrix(gold, said, labels=[*LABELS, "?"])[:3]
         assert entry["confusion"] == matrix.tolist()
+        of_class = precision_recall_fscore_support(gold, said, labels=LABELS, zero_division=np.nan)
+        for place, label in enumerate(LABELS):
+            for measure, values in zip(("precision", "recall", "f1"), of_class, strict=False):
+                found = entry["per_class"][label][measure]
+                assert found["value"] == values[place] if found else np.isnan(values[place])
+            assert entry["per_class"][label]["support"] == of_class[3][place]
         expected = f1_score(gold, said, labels=sorted(set(gold) | set(said) - {"?"}), average="macro", zero_division=0)
         assert entry["macro_f1"]["value"] == pytest.approx(expected)
         if "?" not in said:
@@ -144,6 +170,7 @@ def test_scikit_learn_finds_the_same_in_the_predictions_file(tmp_path):
             for place, label in enumerate(LABELS)
         ]
         assert entry["auroc"]["value"] == pytest.approx(np.mean(areas))
+        assert entry["ece"]["value"] == pytest.approx(calibration_error(known), rel=1e-12)
 
 
 def test_groups_travel_with_the_predictions_and_name_the_method():
@@ -197,6 +224,106 @@ def test_without_gold_only_agreement_with_the_teacher_is_given(tmp_path):
     assert "agrees with the teacher on" in verdict_sentence(metrics)
     write_evaluation(RunDir(tmp_path), evaluation)
     assert recompute(RunDir(tmp_path)) == metrics
+    assert metrics["sets"]["test_indist"]["without_teacher"] == 100 - metrics["sets"]["test_indist"]["n"] > 0
+
+
+def test_a_log_that_answered_one_class_more_is_judged_by_balanced_accuracy(tmp_path):
+    """As a recorded teacher that has 200 of the ok rows of a balanced set and 20 of the toxic ones."""
+    labels = ("ok", "toxic")
+    rows = [Row(f"r{number}", "text", labels[number % 2]) for number in range(400)]
+    answers = {row.id: Answer(row.id, row.gold if int(row.id[1:]) % 7 else "ok") for row in rows}
+    logged = [row for row in rows if row.gold == "ok" or int(row.id[1:]) < 40]
+    systems = {
+        "teacher": SystemAnswers({"test_balanced": {row.id: Answer(row.id, row.gold) for row in logged}}),
+        "student": SystemAnswers({"test_balanced": answers}),
+        "majority": SystemAnswers({"test_balanced": {row.id: Answer(row.id, "ok") for row in rows}}),
+    }
+    evaluation = evaluate({"test_balanced": rows}, systems, labels, CONFIG)
+    metrics = evaluation.metrics
+    shared = {"ok": 200, "toxic": 20}
+    missed = sum(int(row.id[1:]) % 7 == 0 for row in logged if row.gold == "toxic")
+    for entry in (metrics["replacement"], metrics["retention"]["test_balanced"]):
+        assert (entry["metric"], entry["n"], entry["class_counts"]) == ("balanced_accuracy", 220, shared)
+    assert metrics["replacement"]["difference"] == pytest.approx(-missed / 20 / 2)
+    assert metrics["retention"]["test_balanced"]["chance"] == 0.5
+    by_rival = {entry["b"]: entry for entry in metrics["comparisons"]}
+    assert by_rival["teacher"]["class_counts"] == shared
+    assert "class_counts" not in by_rival["majority"]
+    assert "on the 220 of 400 rows both answered (ok 200, toxic 20)" in verdict_sentence(metrics)
+    write_evaluation(RunDir(tmp_path), evaluation)
+    assert checked_metrics(RunDir(tmp_path)) == metrics
+
+
+def test_set_sizes_follow_from_the_predictions(tmp_path):
+    """Nothing of them is taken from metrics.json but how many rows nobody answered."""
+    run, rows = RunDir(tmp_path), rows_of(40, 3) + rows_of(7, 4, gold=False, name="bare")
+    sets = {"test_indist": rows, "test_balanced": rows_of(30, 5)}
+    answered = {name: rows[:-2] for name, rows in sets.items()}
+    systems = {"teacher": system_of(answered, 0.9, 1), "student": system_of(answered, 0.9, 2)}
+    write_evaluation(run, evaluate(sets, systems, LABELS, CONFIG))
+    written = json.loads(run.metrics.read_text())
+    assert written["sets"]["test_indist"]["n"] == 40
+    assert written["sets"]["test_indist"]["without_gold"] == 5
+    assert [size["unanswered"] for size in written["sets"].values()] == [2, 2]
+    assert written["sets"]["test_balanced"]["n"] == sum(written["sets"]["test_balanced"]["class_counts"].values()) == 28
+    sizes = written["sets"]
+    broken = {"n": 999, "class_counts": {}, "without_gold": 1}
+    written["sets"] = {name: size | broken for name, size in sizes.items()}
+    run.metrics.write_text(json.dumps(written))
+    assert recompute(run)["sets"] == sizes
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("systems", "student", "sets", "test_balanced", "accuracy", "value"), 0.999, "accuracy.value is 0.999, and"),
+        (("sets", "test_indist", "class_counts", "ok"), 1000, "sets.test_indist.class_counts.ok is 1000, and"),
+        (("comparisons", 1, "verdict"), "student is better", r"comparisons\[1\].verdict is \"student is better\", and"),
+        (("replacement", "rows_needed"), True, "replacement.rows_needed is true, and"),
+        (("retention", "test_balanced", "ci"), None, "retention.test_balanced.ci is null, and .* gives entries"),
+        (("systems", "extra"), {"sets": {}, "rows_per_second": 1, "peak_memory_bytes": 1}, "systems.extra.sets"),
+    ],
+)
+def test_a_number_that_does_not_follow_from_the_predictions_is_named(tmp_path, keys, value, message):
+    run = RunDir(tmp_path)
+    write_evaluation(run, evaluated(SETS))
+    metrics = checked_metrics(run)
+    *path, last = keys
+    place = metrics
+    for key in path:
+        place = place[key]
+    place[last] = value
+    run.metrics.write_text(json.dumps(metrics))
+    with pytest.raises(DataError, match=message) as caught:
+        checked_metrics(run)
+    assert caught.value.where == str(run.metrics)
+    assert str(run.metrics.parent) in caught.value.hint
+
+
+def test_the_last_digit_of_another_machine_is_no_difference(tmp_path):
+    run = RunDir(tmp_path)
+    write_evaluation(run, evaluated(SETS))
+    metrics = checked_metrics(run)
+    metrics["systems"]["student"]["sets"]["test_balanced"]["accuracy"]["value"] *= 1 + 1e-15
+    run.metrics.write_text(json.dumps(metrics))
+    assert checked_metrics(run) == metrics
+
+
+def test_a_prediction_changed_on_disk_is_found(tmp_path):
+    run = RunDir(tmp_path)
+    write_evaluation(run, evaluated(SETS))
+    lines = [json.loads(line) for line in run.predictions.read_text().splitlines()]
+    student = next(line for line in lines if line["system"] == "student" and line["prediction"])
+    student["prediction"] = next(label for label in LABELS if label != student["prediction"])
+    run.predictions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=r"systems\.student\.sets\.test_indist"):
+        checked_metrics(run)
+    run.predictions.write_text("".join(json.dumps(line | {"system": "other"}) + "\n" for line in lines[:1]))
+    with pytest.raises(DataError, match=r"predictions\.jsonl gives"):
+        checked_metrics(run)
+    run.predictions.write_text(json.dumps(lines[0] | {"prediction": "strange"}) + "\n")
+    with pytest.raises(DataError, match="'strange' is not a label of the task"):
+        checked_metrics(run)
 
 
 def test_the_same_row_may_stand_in_both_sets():

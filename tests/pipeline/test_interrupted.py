@@ -107,7 +107,7 @@ def test_two_runs_in_one_folder(finished: Path, tmp_path: Path, cli) -> None:
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
-    """On a file system of 1 MB, mounted in a namespace of its own."""
+    """On a file system of 600 kB, mounted in a namespace of its own."""
     config, disk = write_task(tmp_path), tmp_path / "disk"
     disk.mkdir()
     run = " ".join(command("run", config, "--run-dir", disk / "run"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,10 @@ evaluate: {bootstrap: 200, baselines: [majority]}
 """
 
 
-def test_logged_answers_teach_without_a_model(tmp_path: Path, cli) -> None:
-    config = write_task(tmp_path, LOGGED)
-    rows = lines(tmp_path / "rows.jsonl")
+def write_log(path: Path, rows: list[dict]) -> None:
+    """A log with an answer to each row; that to every fourth names no label."""
     answers = ['```json\n{"urgent": %d}\n```', '{"urgent": %d}', "%d", "no idea %d"]
-    with (tmp_path / "log.jsonl").open("w") as log:
+    with path.open("w", encoding="utf-8") as log:
         for number, row in enumerate(rows):
             answer = answers[number % 4] % (row["label"] == "report")
             record = {
@@ -65,8 +65,15 @@ def test_logged_answers_teach_without_a_model(tmp_path: Path, cli) -> None:
                 "response": {"choices": [{"message": {"role": "assistant", "content": answer}}]},
             }
             log.write(json.dumps(record) + "\n")
+
+
+def test_logged_answers_teach_without_a_model(tmp_path: Path, cli) -> None:
+    config = write_task(tmp_path, LOGGED)
+    rows = lines(tmp_path / "rows.jsonl")
+    write_log(tmp_path / "log.jsonl", rows)
     result = cli("run", config, "--run-dir", tmp_path / "run", "--json")
     assert result.returncode == 0, result.stderr
+    assert re.search(r"^train .*, peak memory \d[\d,]*\.\d [MG]B$", result.stderr, re.MULTILINE)
     metrics = json.loads(result.stdout)["metrics"]
     teacher = metrics["systems"]["teacher"]["sets"]["test_balanced"]
     unparsable = sum(row[-1] for row in teacher["confusion"])
@@ -75,6 +82,41 @@ def test_logged_answers_teach_without_a_model(tmp_path: Path, cli) -> None:
     assert metrics["systems"]["teacher"]["rows_per_second"] is None
     kept = {row["id"] for row in lines(tmp_path / "run/student/data/train.jsonl")}
     assert not kept & {row["id"] for number, row in enumerate(rows) if number % 4 == 3}
+
+
+def test_bad_lines_of_a_log_are_said_listed_and_refused_when_asked(tmp_path: Path, cli) -> None:
+    config = write_task(
+        tmp_path,
+        LOGGED.replace("source: log.jsonl", "source: rows.jsonl").replace("gold: label", "text: text, gold: label"),
+    )
+    rows, log = lines(tmp_path / "rows.jsonl"), tmp_path / "log.jsonl"
+    write_log(log, rows)
+    with log.open("a", encoding="utf-8") as file:
+        file.write('{"id": "cut", "messages": [\n')
+        file.write('{"id": "x", "messages": [{"role": "user", "content": "private words"}]}\n')
+    reasons = ["not JSON", "the answer is missing"]
+    assert cli("ingest", config).returncode == 0
+    strict = cli("label", config, "--strict")
+    assert strict.returncode == 1
+    assert f"{log}:241: not JSON" in strict.stderr
+    assert "leave out --strict" in strict.stderr
+    loose = cli("label", config)
+    assert loose.returncode == 0, loose.stderr
+    assert f"lines that cannot be used: 2 (rows/bad_log_lines.jsonl); the first: {log}:241 not JSON" in loose.stderr
+    folder = tmp_path / "runs/logged"
+    listed = lines(folder / "rows/bad_log_lines.jsonl")
+    assert [(bad["file"], bad["line"]) for bad in listed] == [(str(log), 241), (str(log), 242)]
+    assert all(bad["reason"].startswith(reason) for bad, reason in zip(listed, reasons, strict=True))
+    record = json.loads((folder / "manifest.json").read_text("utf-8"))["stages"]["label"]
+    assert record["figures"]["bad_lines"] == 2
+    assert record["figures"]["first_bad_lines"][1] == f"{log}:242 the answer is missing"
+    assert (record["rows_in"], record["rows_out"], record["threads"], record["settings"]) == (240, 180, 1, None)
+    for name in ("manifest.json", "log.jsonl", "rows/bad_log_lines.jsonl"):
+        assert "private words" not in (folder / name).read_text("utf-8")
+    for command in ("label", "run"):
+        again = cli(command, config, "--strict")
+        assert again.returncode == 1
+        assert f"{log}:241" in again.stderr
 
 
 def test_given_test_files_are_taken_as_they_are_and_kept_out_of_training(tmp_path: Path, cli) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlxdistill.config.load import load_config
 from mlxdistill.evaluation.evaluate import recompute
+from mlxdistill.platform.cores import blas_threads
+from mlxdistill.rundir.files import file_sha256
 from mlxdistill.rundir.layout import RunDir
 
 SYSTEMS = {"teacher", "student", "student_base", "majority", "tfidf_logreg", "tfidf_logreg_gold"}
@@ -111,9 +114,30 @@ def test_the_manifest_says_what_each_stage_did(finished: Path) -> None:
     for record in stages.values():
         assert record["finished"]
         assert record["seconds"] >= 0
-        assert record["figures"]["versions"]["mlx-lm"]
-    assert stages["label"]["figures"]["rows_in"] == 240
-    assert stages["filter"]["figures"]["rows_in"] == 130
+        assert record["started"] <= record["finished"]
+        assert record["inputs"]
+        assert record["versions"]["mlx-lm"]
+    pool, valid, tested = 130, 40, 70
+    kept = len(lines(finished / "student/data/train.jsonl"))
+    rows = {name: (record["rows_in"], record["rows_out"]) for name, record in stages.items()}
+    shown = rows.pop("report")
+    assert rows == {
+        "ingest": (240, 240),
+        "label": (240, 240),
+        "filter": (pool, kept),
+        "train": (kept + valid // 2, kept + valid // 2),
+        "eval": (tested, tested),
+    }
+    assert shown[0] == tested
+    assert 0 <= shown[1] <= tested
+    threads = {name: record["threads"] for name, record in stages.items()}
+    settings = stages["label"]["settings"]
+    assert {"n_ctx", "n_batch", "n_seq", "threads"} <= set(settings)
+    assert 1 <= threads.pop("label") == settings["threads"]
+    student = blas_threads()
+    assert threads == {"ingest": 1, "filter": 1, "train": student, "eval": student, "report": 1}
+    seeds = {name: record["seed"] for name, record in stages.items()}
+    assert seeds == {"ingest": 11, "label": None, "filter": None, "train": 12, "eval": 13, "report": None}
 
 
 def test_a_second_run_skips_everything_and_says_so(finished: Path, cli) -> None:
@@ -285,3 +309,30 @@ def test_a_failed_ingest_freezes_nothing(cli, tmp_path: Path) -> None:
     assert cli("ingest", config).returncode == 1
     config.write_text(CONFIG, "utf-8")
     assert cli("ingest", config).returncode == 0
+
+
+def test_a_page_is_not_drawn_of_a_number_that_does_not_follow_from_the_predictions(
+    finished: Path, cli, tmp_path: Path
+) -> None:
+    """The manifest is made to agree with the edited file, so that only the numbers themselves can tell."""
+    shutil.copytree(finished, tmp_path / "run")
+    metrics, manifest = tmp_path / "run/evaluation/metrics.json", tmp_path / "run/manifest.json"
+    content = json.loads(metrics.read_text("utf-8"))
+    content["systems"]["student"]["sets"]["test_balanced"]["accuracy"]["value"] = 0.987
+    metrics.write_text(json.dumps(content))
+    record = json.loads(manifest.read_text("utf-8"))
+    record["stages"]["eval"]["outputs"]["evaluation/metrics.json"] = file_sha256(metrics)
+    manifest.write_text(json.dumps(record))
+    result = cli("report", finished.parent / "config.yaml", "--run-dir", tmp_path / "run")
+    assert result.returncode == 1
+    assert "systems.student.sets.test_balanced.accuracy.value is 0.987, and predictions.jsonl gives" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_page_names_the_models_it_judged(finished: Path) -> None:
+    page = (finished / "report.html").read_text("utf-8")
+    config = load_config(finished / "config.yaml", ()).config
+    assert "Models and settings" in page
+    assert Path(config.teacher.model).name in page
+    assert f"rank {config.student.lora.rank}, scale {config.student.lora.scale:g}" in page
+    assert "in training," in page

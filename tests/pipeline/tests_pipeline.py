@@ -21,11 +21,12 @@ data:
   source: rows.jsonl
   fields: {text: text, gold: label, id: id}
   valid: 40
+  seed: 11
   test: {indist: 40, balanced: 30}
 teacher: {model: embedded:teacher, n_ctx: 512}
 student: {model: embedded:student, lora: {rank: 4, scale: 2.0, layers: 2, dropout: 0.1}, max_tokens: 256}
-train: {epochs: 2, batch_size: 8, learning_rate: 1.0e-3}
-evaluate: {bootstrap: 200}
+train: {epochs: 2, batch_size: 8, learning_rate: 1.0e-3, seed: 12}
+evaluate: {bootstrap: 200, seed: 13}
 """
 
 

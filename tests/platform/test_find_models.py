@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlxdistill.errors import ModelError
-from mlxdistill.platform.models import find_gguf, find_model_folder
+from mlxdistill.platform.models import find_gguf, find_model_folder, is_hub_id, model_fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +104,18 @@ def test_model_folders(caches: Path) -> None:
 )
 def test_what_is_no_model_folder(name: str) -> None:
     refused(find_model_folder, name or "nothing")
+
+
+def test_what_the_disk_refuses_is_one_line(caches: Path) -> None:
+    for find in (find_gguf, find_model_folder, model_fingerprint):
+        assert refused(find, "x" * 300 + "/model").message == "cannot be read: file name too long"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("org/name", True), ("a b/c", False), ("org", False), ("a/b/c", False), ("../b", False)]
+)
+def test_the_form_of_a_hub_id(name: str, expected: bool) -> None:
+    assert is_hub_id(name) is expected
 
 
 def test_a_file_is_no_model_folder(caches: Path) -> None:

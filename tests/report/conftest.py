@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
-from mlxdistill.report.data import FunnelStep, Mistake, ReportData, TrainPoint
+from mlxdistill.report.data import FunnelStep, Mistake, ModelFile, ReportData, TrainPoint
 
 SYSTEMS = {"teacher": 0.92, "student": 0.9, "student_base": 0.62, "majority": 0.5, "tfidf_logreg": 0.83}
 SPEEDS = {"teacher": 3.1, "student": 41.7, "student_base": 42.0, "tfidf_logreg": 12800.0}
 PEAKS = {"teacher": 9_400_000_000, "student": 1_800_000_000}
-RETAINED = {"metric": "accuracy", "value": 0.98, "ci": [0.95, 1.01], "above_chance": 0.96}
+RETAINED = {
+    "metric": "accuracy",
+    "value": 0.98,
+    "ci": [0.95, 1.01],
+    "above_chance": 0.96,
+    "above_chance_ci": [0.9, 1.02],
+}
 COMPARISON = {
     "a": "student",
     "b": "teacher",
@@ -28,6 +34,18 @@ COMPARISON = {
     "verdict": "no significant difference",
 }
 STAGE = {"started": "2026-11-22T15:49:05+00:00", "finished": "2026-11-22T15:53:05+00:00", "inputs": {"seed": 7}}
+
+TRAINED = {"rows_in": 8120, "rows_out": 8120, "peak_memory_bytes": 3_400_000_000}
+CONFIG = {
+    "teacher": {"name": None, "model": "/Users/someone/models/Qwen3-14B-Q4_K_M.gguf", "log": None, "threads": None},
+    "filter": {"min_confidence": 0.8, "min_characters": 1, "max_characters": None, "exact_duplicates": True},
+    "student": {
+        "model": "mlx-community/Qwen3-0.6B-4bit",
+        "quantize": None,
+        "lora": {"rank": 8, "scale": 20.0, "dropout": 0.0, "layers": 16, "keys": None},
+    },
+    "train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-4, "seed": 7},
+}
 
 
 def share(value: float, half: float = 0.03) -> dict[str, Any]:
@@ -117,7 +135,12 @@ def make_metrics(records: Sequence[dict[str, Any]], labels: Sequence[str], sizes
         "comparisons": [COMPARISON, COMPARISON | won, COMPARISON | missing],
         "retention": {
             "test_balanced": RETAINED,
-            "test_indist": {**RETAINED, "above_chance": None, "reason": "the teacher is not above chance"},
+            "test_indist": {
+                **RETAINED,
+                "above_chance": None,
+                "above_chance_ci": None,
+                "reason": "the teacher is not above chance",
+            },
         },
         "replacement": {
             "verdict": "undecided",
@@ -162,9 +185,14 @@ def make_report(labels: Sequence[str] = ("ok", "toxic"), indist: int = 220, bala
                 "label": {
                     **STAGE,
                     "seconds": 3901.0,
-                    "figures": {"rows_in": 10000, "rows_out": 9990, "notes": ["3 rows were cut to fit the context"]},
+                    "threads": 6,
+                    "figures": {
+                        "rows_in": 10000,
+                        "rows_out": 9990,
+                        "notes": ["3 rows were cut to fit the context"],
+                    },
                 },
-                "train": {**STAGE, "seconds": 241.3, "figures": {"rows_in": 8120, "rows_out": 8120}},
+                "train": {**STAGE, "seconds": 241.3, "threads": 8, "figures": TRAINED},
             },
         },
         funnel=(
@@ -178,6 +206,8 @@ def make_report(labels: Sequence[str] = ("ok", "toxic"), indist: int = 220, bala
             for record in wrong[:40]
         ),
         versions={"mlxdistill": "0.1.0", "mlx": "0.32.0", "mlx-lm": "0.32.2", "llama-cpp-python": "0.3.36"},
+        config=CONFIG,
+        teacher_file=ModelFile("Qwen3-14B-Q4_K_M.gguf", 9_001_752_960),
     )
 
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import math
+import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdistill.report.calibration import BINS, reliability_bins, top_outcome
+from mlxdistill.report.calibration import Outcome, reliability_bins, top_outcome
 from mlxdistill.report.drawing import ticks
 from mlxdistill.report.numbers import (
     Estimate,
-    decimal,
     duration,
     p_value,
     percent,
@@ -23,6 +25,9 @@ from mlxdistill.report.numbers import (
 )
 from mlxdistill.report.svg import CurvePoint
 from mlxdistill.report.training import MOST_POINTS, thinned
+from mlxdistill.statistics.calibration import BINS, calibration_error
+from mlxdistill.statistics.intervals import wilson_ends
+from mlxdistill.statistics.written import decimal
 
 
 @pytest.mark.parametrize(
@@ -93,34 +98,49 @@ def test_ticks_cover_the_span_and_are_few(low: float, span: float) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=80))
-def test_each_prediction_falls_into_one_bin_that_holds_it(outcomes: list[tuple[float, bool]]) -> None:
+@given(st.lists(st.builds(Outcome, st.floats(0, 1), st.booleans()), max_size=80))
+def test_each_prediction_falls_into_one_bin_that_holds_it(outcomes: list[Outcome]) -> None:
+    outcomes = [replace(outcome, row=str(number)) for number, outcome in enumerate(outcomes)]
     bins = reliability_bins(outcomes)
     assert len(bins) == BINS
     assert sum(each.count for each in bins) == len(outcomes)
     for each in bins:
         if each.count:
             assert each.low - 1e-12 <= each.confidence <= each.high + 1e-12
-            assert each.correct.interval is not None
-            assert each.correct.interval[0] <= (each.correct.value or 0.0) <= each.correct.interval[1]
+            assert each.correct.interval == wilson_ends(round((each.correct.value or 0) * each.count), each.count)
 
 
 def test_a_bin_holds_its_upper_end() -> None:
-    counts = [each.count for each in reliability_bins([(1 / 15, True), (0.0, True), (1.0, False)])]
-    assert counts == [2, *[0] * 13, 1]
+    outcomes = [Outcome(1 / 15, True, "a"), Outcome(0.0, True, "b"), Outcome(1.0, False, "c")]
+    assert [each.count for each in reliability_bins(outcomes)] == [2, *[0] * 13, 1]
 
 
 def test_the_diagram_adds_up_to_the_calibration_error() -> None:
-    outcomes = [(0.95, True), (0.95, False), (0.7, True), (0.55, False)]
+    draw = random.Random(0)
+    outcomes = [Outcome(draw.random(), draw.random() < 0.7, str(number)) for number in range(200)]
     error = sum(each.count * abs(each.confidence - (each.correct.value or 0.0)) for each in reliability_bins(outcomes))
-    assert error / 4 == pytest.approx((2 * 0.45 + 0.3 + 0.55) / 4)
+    confidence = np.array([outcome.probability for outcome in outcomes])
+    right = np.array([float(outcome.right) for outcome in outcomes])
+    assert error / 200 == pytest.approx(calibration_error(confidence, right))
+
+
+def test_whiskers_are_wider_where_rows_of_a_bin_come_in_groups() -> None:
+    """40 rows of four groups, each all right or all wrong: hardly more than four rows' worth of evidence."""
+    rows = [Outcome(0.95, number % 4 != 0, str(number)) for number in range(40)]
+    groups = [replace(outcome, group=str(number % 4)) for number, outcome in enumerate(rows)]
+    alone, grouped = (reliability_bins(outcomes)[-1].correct for outcomes in (rows, groups))
+    assert alone.value == grouped.value == 0.75
+    assert alone.interval == wilson_ends(30, 40)
+    assert grouped.interval[1] - grouped.interval[0] > 2 * (alone.interval[1] - alone.interval[0])
+    one = reliability_bins([replace(outcome, group="only") for outcome in rows])[-1].correct
+    assert (one.interval, one.reason) == (None, "all rows are of one group")
 
 
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        ({"probabilities": [0.3, 0.7], "gold": "toxic"}, (0.7, True)),
-        ({"probabilities": [0.3, 0.7], "gold": "ok"}, (0.7, False)),
+        ({"probabilities": [0.3, 0.7], "gold": "toxic", "id": "a"}, Outcome(0.7, True, "a")),
+        ({"probabilities": [0.3, 0.7], "gold": "ok", "id": "a", "group": 7}, Outcome(0.7, False, "a", "7")),
         ({"probabilities": [0.3, 0.7], "gold": None}, None),
         ({"probabilities": None, "gold": "ok"}, None),
         ({"probabilities": [1.0], "gold": "ok"}, None),

@@ -12,6 +12,7 @@ import pytest
 from mlxdistill.errors import MlxDistillError
 from mlxdistill.report.data import FunnelStep, Mistake, ReportData, TrainPoint
 from mlxdistill.report.page import render_report, write_report
+from mlxdistill.report.settings import quantization
 from mlxdistill.rundir.layout import RunDir
 
 MOST_BYTES = 2_000_000
@@ -116,6 +117,104 @@ def test_comparisons_give_p_values_and_plain_verdicts(report: ReportData) -> Non
     assert "< 0.001 McNemar" in words
 
 
+def test_each_test_that_was_used_is_explained(report: ReportData) -> None:
+    grouped = {**report.metrics["comparisons"][0], "test": "sign flip by group"}
+    words = Page(render_report(report)).words
+    assert "McNemar’s test asks how often chance alone" in words
+    assert "sign flip" not in words
+    words = Page(render_report(with_metrics(report, comparisons=[grouped]))).words
+    assert "The sign flip by group asks how often" in words
+    assert "McNemar’s test would take each row for independent evidence" in words
+    assert "McNemar’s test asks" not in words
+    assert "0.310 sign flip by group" in words
+
+
+def with_metrics(report: ReportData, **changed: Any) -> ReportData:
+    return replace(report, metrics={**report.metrics, **changed})
+
+
+def test_retention_above_chance_has_its_interval_or_a_reason(report: ReportData) -> None:
+    words = Page(render_report(report)).words
+    assert "test_balanced accuracy 98.0 % (95.0–101.0) 96.0 % (90.0–102.0)" in words
+    near = {**report.metrics["retention"]["test_balanced"], "above_chance_ci": None, "reason": "too near chance"}
+    page = Page(render_report(with_metrics(report, retention={"test_balanced": near})))
+    assert "98.0 % (95.0–101.0) 96.0 % 1" in page.words
+    assert "too near chance" in page.words
+
+
+def test_shared_rows_are_named_where_they_are_not_the_whole_set(report: ReportData) -> None:
+    part = {"metric": "balanced_accuracy", "n": 220, "class_counts": {"ok": 200, "toxic": 20}}
+    metrics = report.metrics
+    teacher = metrics["systems"]["teacher"]
+    scores = {**teacher["sets"], "test_balanced": {**teacher["sets"]["test_balanced"], "answered": 220}}
+    changed = with_metrics(
+        report,
+        retention={"test_balanced": {**metrics["retention"]["test_balanced"], **part}},
+        comparisons=[{**metrics["comparisons"][0], "n": 220, "class_counts": part["class_counts"]}],
+        replacement={**metrics["replacement"], **part},
+        systems={**metrics["systems"], "teacher": {**teacher, "sets": scores}},
+    )
+    words = Page(render_report(changed)).words
+    assert "(90.0–102.0) 220 ok 200, toxic 20" in words
+    assert "0.310 McNemar 220 ok 200, toxic 20" in words
+    assert "Student minus teacher on test_balanced, points of balanced accuracy" in words
+    assert "balanced accuracy on 220 rows of test_balanced" in words
+    assert "balanced accuracy on test_balanced" in words
+
+
+def test_calibration_says_that_rows_come_in_groups(report: ReportData) -> None:
+    said = "the intervals allow for rows of a group that go right or wrong together"
+    assert said not in Page(render_report(report)).words
+    grouped = tuple({**record, "group": record["id"][-1]} for record in report.predictions)
+    assert said in Page(render_report(replace(report, predictions=grouped))).words
+
+
+def test_the_page_says_which_models_and_settings_it_judged(report: ReportData) -> None:
+    html = render_report(report)
+    words = Page(html).words
+    for line in (
+        "Teacher Qwen3-14B-Q4_K_M.gguf, 9.0 GB, Q4_K_M",
+        "Student mlx-community/Qwen3-0.6B-4bit",
+        "Student quantized no",
+        "LoRA rank 8, scale 20, top 16 layers",
+        "Training 2 epochs, 16 rows a batch, learning rate 0.0001, seed 7",
+        "Threads teacher 6, student 8",
+        "Filters min_confidence 0.8, min_characters 1, exact_duplicates",
+        "Student’s peak memory 3.4 GB in training, 1.8 GB in prediction",
+    ):
+        assert line in words
+    assert "someone" not in html
+
+
+def test_recorded_answers_and_other_models_are_named_too(report: ReportData) -> None:
+    changed = {
+        "teacher": {"name": "gpt-4", "model": None, "log": ["/logs/a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"]},
+        "student": {"model": "~/models/tiny", "quantize": 4, "lora": {"rank": 8, "scale": 2.5, "layers": -1}},
+    }
+    config = {**report.config, **changed, "filter": {"min_confidence": None, "exact_duplicates": False}}
+    words = Page(render_report(replace(report, config=config, teacher_file=None))).words
+    assert "Teacher gpt-4, answers recorded in a.jsonl, b.jsonl, c.jsonl and 1 more" in words
+    assert "Student tiny Student quantized to 4 bits LoRA rank 8, scale 2.5, all layers" in words
+    assert "Filters none" in words
+    assert "Threads student 8" in words
+    assert "Models and settings" not in Page(render_report(replace(report, config={}))).words
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("Qwen3-14B-Q4_K_M.gguf", "Q4_K_M"),
+        ("demo-teacher-q8_0.gguf", "Q8_0"),
+        ("big-UD-IQ3_XXS-00001-of-00003.gguf", "IQ3_XXS"),
+        ("model.f16.gguf", "F16"),
+        ("Qwen3-14B.gguf", ""),
+        ("sha256-00ff", ""),
+    ],
+)
+def test_a_ggufs_name_tells_its_quantization(file: str, expected: str) -> None:
+    assert quantization(file) == expected
+
+
 def test_without_gold_only_agreement_is_shown(report_without_gold: ReportData) -> None:
     words = Page(render_report(report_without_gold)).words
     assert "There is no accuracy without gold" in words
@@ -160,7 +259,7 @@ def test_hostile_text_changes_nothing_but_text(report: ReportData) -> None:
     data = replace(report, mistakes=tuple(replace(mistake, text="hello") for mistake in report.mistakes))
     keys = {
         name
-        for name in _keys(data.metrics) | _keys(data.manifest) | _keys(data.predictions)
+        for name in _keys(data.metrics) | _keys(data.manifest) | _keys(data.predictions) | _keys(data.config)
         if name not in ("ok", "toxic")
     }
 

@@ -12,8 +12,7 @@ import pytest
 from mlxdistill.errors import DataError, MlxDistillError
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.lock import locked
-from mlxdistill.rundir.log import log_event, read_events
-from mlxdistill.rundir.manifest import Manifest
+from mlxdistill.rundir.manifest import Manifest, Work
 
 
 def finished(run: RunDir, inputs: dict[str, object]) -> Path:
@@ -21,7 +20,8 @@ def finished(run: RunDir, inputs: dict[str, object]) -> Path:
     manifest = Manifest(run)
     clock = manifest.start("train", inputs)
     output.write_text("result")
-    manifest.finish("train", clock, [output], {"rows_out": 3})
+    work = Work(rows_in=5, rows_out=3, threads=4, seed=7, settings={"n_batch": 64})
+    manifest.finish("train", clock, [output], work, {"loss": 0.5})
     return output
 
 
@@ -29,7 +29,25 @@ def test_unchanged_inputs_and_outputs_are_current(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     finished(run, {"rows": "abc", "sizes": (1, 2)})
     assert Manifest(run).is_current("train", {"rows": "abc", "sizes": (1, 2)})
-    assert Manifest(run).figures("train")["rows_out"] == 3
+
+
+def test_what_a_stage_did_is_kept_beside_its_own_figures(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    finished(run, {})
+    record = Manifest(run).stages["train"]
+    kept = {name: record[name] for name in ("rows_in", "rows_out", "threads", "seed", "settings")}
+    assert kept == {"rows_in": 5, "rows_out": 3, "threads": 4, "seed": 7, "settings": {"n_batch": 64}}
+    assert record["versions"]["numpy"]
+    assert record["figures"] == {"loss": 0.5}
+
+
+def test_figures_and_settings_of_the_last_run_stay_known_while_a_stage_runs_again(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    finished(run, {})
+    Manifest(run).start("train", {"other": 1})
+    again = Manifest(run)
+    assert (again.figures("train"), again.settings("train")) == ({"loss": 0.5}, {"n_batch": 64})
+    assert again.stages["train"]["rows_in"] is None
 
 
 def test_changed_inputs_are_not_current(tmp_path: Path) -> None:
@@ -91,11 +109,3 @@ def test_a_second_process_is_refused_and_told_who_has_the_folder(tmp_path: Path)
         other.kill()
     with locked(RunDir(tmp_path)):
         pass
-
-
-def test_a_log_line_cut_by_a_crash_does_not_hide_the_others(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    log_event(run, "step", loss=1.0)
-    log_event(run, "step", loss=0.5)
-    run.log.write_text(run.log.read_text() + '{"event": "st')
-    assert [event["loss"] for event in read_events(run, "step")] == [1.0, 0.5]

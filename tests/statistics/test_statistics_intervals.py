@@ -13,6 +13,7 @@ from mlxdistill.statistics.intervals import (
     mean_interval,
     percentile_ends,
     percentile_levels,
+    proportion,
     t_quantile,
     wilson,
     wilson_ends,
@@ -126,3 +127,12 @@ def test_widened_takes_in_other_ends_and_keeps_a_missing_interval_missing():
     assert Interval(0.5, (0.4, 0.6), "x").widened((0.45, 0.7)).ci == (0.4, 0.7)
     assert Interval(0.5, (0.4, 0.6), "x").widened(None).ci == (0.4, 0.6)
     assert Interval(0.5, None, "x").widened((0.45, 0.7)).ci is None
+
+
+def test_a_proportion_has_wilsons_interval_or_that_of_its_clusters():
+    right, clusters = _grouped_rows(np.random.default_rng(5), groups=12, size=10, spread=2.0)
+    alone = proportion(right, None, resamples=300, seed=0)
+    grouped = proportion(right, clusters, resamples=300, seed=0)
+    assert (alone.ci, alone.method) == (wilson_ends(right.sum(), 120), "wilson")
+    assert (grouped.value, grouped.method) == (alone.value, "cluster bootstrap")
+    assert grouped.ci[1] - grouped.ci[0] > alone.ci[1] - alone.ci[0]

@@ -3,6 +3,7 @@ import pytest
 
 from mlxdistill.statistics import resampling
 from mlxdistill.statistics.resampling import (
+    cluster_places,
     cluster_sums,
     generator,
     multinomial_counts,
@@ -41,3 +42,9 @@ def test_cluster_sums_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
 def test_sums_by_cluster_add_up_rows():
     values = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     assert sums_by_cluster(values, np.array([1, 0, 1])).tolist() == [[3.0, 4.0], [6.0, 8.0]]
+
+
+def test_rows_without_a_group_stand_alone_even_beside_a_group_of_their_name():
+    places = cluster_places([("a", "g"), ("g", None), ("b", "g"), ("c", "f")])
+    assert places.tolist() == [1, 2, 1, 0]
+    assert cluster_places([("a", "g"), ("b", None), ("c", "f")]) is None

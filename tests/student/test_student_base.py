@@ -12,7 +12,7 @@ import pytest
 from tiny_students import CHATML, make_model
 
 from mlxdistill.errors import ModelError
-from mlxdistill.student.base import load_base, read_chat_template
+from mlxdistill.student.base import check_chat_template, check_folder, load_base, read_chat_template
 
 ModelFolder = Callable[[str], Path]
 
@@ -41,13 +41,16 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "code in the tokenizer": (lambda f: edit(f / "tokenizer_config.json", auto_map={"AutoTokenizer": "x"}), "auto_map"),
     "pickles": (only_pickles, "pickled"),
     "other weight names": (other_names, "not in model"),
-    "cut weights": (cut_weights, "cannot be read"),
+    "cut weights": (cut_weights, r"model.safetensors is cut short: \d+ bytes of at least \d+"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json is missing"),
     "no tokenizer configuration": (
         lambda f: (f / "tokenizer_config.json").unlink(),
         "tokenizer_config.json is missing",
     ),
-    "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer cannot be read"),
+    "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json holds no vocabulary"),
+    "a tokenizer that is no JSON": (lambda f: (f / "tokenizer.json").write_text("<html>"), "json is not valid JSON"),
+    "a tokenizer of bytes": (lambda f: (f / "tokenizer.json").write_bytes(b"\xff"), "tokenizer.json is not UTF-8"),
+    "a configuration nested too deep": (lambda f: (f / "config.json").write_text("[" * 10**5), "not valid JSON"),
     "broken configuration": (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
     "no type": (lambda f: edit(f / "config.json", model_type=None), "model_type"),
     "unknown type": (lambda f: edit(f / "config.json", model_type="abacus"), "abacus"),
@@ -75,6 +78,32 @@ def test_a_model_without_a_template_is_refused_only_for_chats(tmp_path: Path) ->
     with pytest.raises(ModelError, match="no chat template") as caught:
         base.tokenizer.frame(("user", "assistant"))
     assert "instruct" in (caught.value.hint or "")
+
+
+def test_damage_is_found_before_the_model_is_opened(model_folder: ModelFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), folder)
+    assert check_folder(str(folder))[0] == folder
+    cut_weights(folder)
+    with pytest.raises(ModelError, match="cut short"):
+        check_folder(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [(None, "no chat template"), ("{% if %}", "fails in its line 1"), ("hello", "leaves out a message")],
+)
+def test_a_template_that_cannot_be_used_is_refused(tmp_path: Path, template: str | None, message: str) -> None:
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps({"bos_token": {"content": "<s>"}, "eos_token": "</s>"}))
+    (tmp_path / "chat_template.jinja").write_text("{{ bos_token + eos_token }}" + CHATML)
+    check_chat_template(tmp_path, "m")
+    (tmp_path / "chat_template.jinja").unlink()
+    edit(config, chat_template=template)
+    with pytest.raises(ModelError, match=message) as caught:
+        check_chat_template(tmp_path, "m")
+    assert caught.value.where == "m"
+    assert caught.value.hint
 
 
 def test_templates_are_found_wherever_they_are_kept(model_folder: ModelFolder, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,6 +94,54 @@ def test_other_settings_start_anew_and_say_so(model_folder: ModelFolder, work: P
     result, reporter = train_here(train_request(model_folder("llama"), work, train={"learning_rate": 2e-3}))
     assert "anew" in reporter.notes[0]
     assert result.steps == 8
+
+
+def other_weights(model: Path) -> None:
+    import mlx.core as mx
+
+    file = model / "model.safetensors"
+    before = file.stat()
+    arrays = {name: value * 0.5 for name, value in mx.load(str(file)).items()}
+    mx.eval(arrays)
+    mx.save_safetensors(str(file), arrays, metadata={"format": "mlx"})
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def other_tokenizer(model: Path) -> None:
+    file = model / "tokenizer.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "normalizer": {"type": "Lowercase"}}))
+
+
+def other_template(model: Path) -> None:
+    file = model / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "chat_template": config["chat_template"].replace("message[", " message[")}))
+
+
+@pytest.mark.parametrize("change", [other_weights, other_tokenizer, other_template])
+def test_another_base_in_the_same_folder_is_trained_anew(
+    model_folder: ModelFolder, work: Path, change: Callable[[Path], None]
+) -> None:
+    model = work / "model"
+    shutil.copytree(model_folder("llama"), model)
+    request = train_request(model, work, train={"epochs": 1})
+    first, _ = train_here(request)
+    change(model)
+    again, reporter = train_here(request)
+    assert "anew" in reporter.notes[0]
+    assert reporter.step == first.steps
+    if change is other_weights:
+        assert again.best_valid_loss != first.best_valid_loss
+
+
+def test_the_same_base_in_another_folder_goes_on(model_folder: ModelFolder, work: Path) -> None:
+    request = train_request(model_folder("llama"), work)
+    with pytest.raises(StopRequested):
+        train_here(request, Reporter(stop_at=3))
+    shutil.copytree(model_folder("llama"), work / "moved")
+    _, reporter = train_here(replace(request, model=str(work / "moved")))
+    assert "step 3 of 8" in reporter.notes[-1]
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(model_folder: ModelFolder, work: Path) -> None:

@@ -80,3 +80,15 @@ def test_thinking_is_asked_of_a_template_that_can_switch_it_off() -> None:
 def test_a_template_that_repeats_the_message_is_an_error() -> None:
     with pytest.raises(ModelError, match="repeats a message"):
         user_turn("{{ messages[0].content }} {{ messages[0].content }}", special_tokens={})
+
+
+def test_a_broken_template_is_said_with_the_model_and_the_line_in_one_line() -> None:
+    with pytest.raises(ModelError) as caught:
+        user_turn("{{ messages }}\n{% if %}", special_tokens={}, where="org/name")
+    assert caught.value.where == "org/name"
+    assert "fails in its line 2: Expected an expression" in caught.value.message
+    with pytest.raises(ModelError) as caught:
+        user_turn("{{ raise_exception('two\n' * 999) }}", special_tokens={}, where="org/name")
+    assert caught.value.where == "org/name"
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 400

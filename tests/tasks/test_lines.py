@@ -4,7 +4,16 @@ import tracemalloc
 import pytest
 
 from mlxdistill.errors import DataError
-from mlxdistill.tasks.lines import BadLine, Record, bounded_lines, json_records, open_file, text_fault, wrong_column
+from mlxdistill.tasks.lines import (
+    BadLine,
+    BadLines,
+    Record,
+    bounded_lines,
+    json_records,
+    open_file,
+    text_fault,
+    wrong_column,
+)
 
 
 def records(content, most_bytes=2**20):
@@ -124,3 +133,17 @@ def test_wrong_column_does_not_show_the_text_of_a_file_without_header():
     text = "a long private message that stands where a header should be"
     error = wrong_column("text", "data.fields.text", [text, "ok"], "a.csv")
     assert "private" not in str(error) + error.hint
+
+
+def test_bad_lines_are_counted_and_the_first_are_shown():
+    bad = BadLines(strict=False)
+    for number in range(1, 1201):
+        bad.add("rows.jsonl", BadLine(number, "the text is empty"))
+    assert bad.records[-1] == {"file": "rows.jsonl", "line": 1200, "reason": "the text is empty"}
+    assert len(bad.first) == 20
+    assert bad.note("rows/bad_lines.jsonl") == (
+        "lines that cannot be used: 1,200 (rows/bad_lines.jsonl); the first: rows.jsonl:1 the text is empty"
+    )
+    with pytest.raises(DataError, match="the text is empty") as raised:
+        BadLines(strict=True).add("rows.jsonl", BadLine(3, "the text is empty"))
+    assert raised.value.where == "rows.jsonl:3"

@@ -83,10 +83,37 @@ def test_output_of_the_batch_api_is_known_by_its_custom_id(tmp_path):
     assert list(read_log(path, text_column="text", id_column=None)) == [LoggedAnswer("r1", None, "toxic")]
 
 
+def test_a_log_beside_the_source_need_not_have_the_source_s_columns(tmp_path):
+    openai = {"request": {"messages": MESSAGES}, "response": RESPONSE}
+    log = write(tmp_path / "log.jsonl", openai, {"body": " ", **openai}, {"body": "the column's", **openai})
+    by_text = LoggedAnswer(content_id("last"), "last", "toxic")
+    assert list(read_log(log, text_column="body", id_column="key")) == [
+        by_text,
+        by_text,
+        LoggedAnswer(content_id("the column's"), "the column's", "toxic"),
+    ]
+    log = write(tmp_path / "log.jsonl", {"key": 1, **openai}, {"key": 2, "body": "a", **openai})
+    assert list(read_log(log, text_column="body", id_column="key")) == [
+        LoggedAnswer("1", None, "toxic"),
+        by_text,
+        LoggedAnswer("2", "a", "toxic"),
+    ]
+    batch = write(tmp_path / "out.jsonl", {"custom_id": "r1", "response": {"body": RESPONSE}})
+    assert list(read_log(batch, text_column="body", id_column="key")) == [LoggedAnswer("r1", None, "toxic")]
+
+
+def test_a_log_without_answers_does_not_blame_the_columns(tmp_path):
+    log = write(tmp_path / "log.jsonl", {"request": {"messages": MESSAGES}, "response": {"error": {"code": 500}}})
+    with pytest.raises(DataError, match="no logged answer can be used; the first: the answer is missing"):
+        list(read_log(log, text_column="body", id_column="key"))
+
+
 def test_a_wrong_id_column_and_a_file_that_is_no_log_are_errors(tmp_path):
-    log = write(tmp_path / "log.jsonl", {"key": 1, "messages": MESSAGES, "response": "ok"})
-    with pytest.raises(DataError, match="no column 'id'; it has: key, messages, response"):
+    log = write(tmp_path / "log.jsonl", {"key": 1, "response": {"choices": [{"text": "ok"}]}})
+    with pytest.raises(DataError, match="no column 'id'; it has: key, response"):
         list(read_log(log, text_column=None, id_column="id"))
+    with pytest.raises(DataError, match="no column 'body'; it has: key, response"):
+        list(read_log(log, text_column="body", id_column=None))
     rows = write(tmp_path / "rows.jsonl", {"text": "a"})
     with pytest.raises(DataError, match="no logged answer can be used") as caught:
         list(read_log(rows, text_column="text", id_column=None))

@@ -18,6 +18,7 @@ from mlxdistill.tasks.classification import ClassificationTask, Label
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import Row
 from mlxdistill.teacher import labeller as module
+from mlxdistill.teacher.engine import Model
 from mlxdistill.teacher.labeller import LlamaLabeller, open_labeller
 
 TASK = ClassificationTask("Which is it?", (Label("fine", "civil", "ok"), Label("bad", "rude", "toxic a")))
@@ -53,7 +54,6 @@ def test_labels_every_row_and_resumes_with_the_same_answers(tiny_gguf: Path, pro
         assert progress.advances[-1] == (40, 40)
         assert teacher.stats.rows == 40
         assert teacher.stats.tokens > 40
-        assert teacher.rows_per_second
         assert teacher.peak_memory_bytes > 2**20
         done = frozenset(answer.row_id for answer in answers[:11])
         rest = [answer for wave in teacher.label(ROWS, done, progress) for answer in wave]
@@ -153,6 +153,10 @@ def test_models_that_cannot_be_asked(make_gguf: Callable[..., Path], tmp_path: P
     with pytest.raises(ModelError, match="has no chat template") as raised:
         opened(make_gguf(chat_template=None), progress)
     assert "instruction-tuned" in str(raised.value.hint)
+    broken = make_gguf(chat_template="{% if %}")
+    with pytest.raises(ModelError, match="template fails in its line 1") as raised:
+        opened(broken, progress)
+    assert raised.value.where == str(broken)
     with pytest.raises(ModelError, match="no such model"):
         opened(tmp_path / "missing.gguf", progress)
     (tmp_path / "wrong.gguf").write_bytes(b"hello")
@@ -174,6 +178,19 @@ def test_what_llama_cpp_does_not_load_is_named(make_gguf: Callable[..., Path], p
     ):
         list(teacher.label(ROWS, NONE, progress))
     assert raised.value.where == str(path)
+
+
+def test_llama_cpps_reason_is_its_first_complaint_and_no_remark_before_it(make_gguf: Callable[..., Path]) -> None:
+    path = make_gguf()
+    data = path.read_bytes()
+    assert data.count(b"\x05\0\0\0\0\0\0\0llama") == 1
+    path.write_bytes(data.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0zzzzz"))
+    with pytest.raises(ModelError) as raised:
+        Model(path)
+    assert raised.value.message == (
+        "llama.cpp does not load this model (error loading model: unknown model architecture: 'zzzzz')"
+    )
+    assert raised.value.hint
 
 
 def test_how_the_model_was_run_is_told_and_the_number_of_threads_changes_no_answer(

@@ -35,9 +35,11 @@ def write_log(path: Path, *entries: tuple[str, str, str]) -> Path:
     return path
 
 
-def opened(progress: Any, *logs: Path, id_column: str | None = "key", **settings: Any) -> RecordedLabeller:
+def opened(
+    progress: Any, *logs: Path, id_column: str | None = "key", strict: bool = False, **settings: Any
+) -> RecordedLabeller:
     config = TeacherConfig(log=tuple(str(log) for log in logs), **settings)
-    made = open_labeller(config, TASK, progress, id_column=id_column)
+    made = open_labeller(config, TASK, progress, id_column=id_column, strict=strict)
     assert isinstance(made, RecordedLabeller)
     return made
 
@@ -105,10 +107,18 @@ def test_the_fingerprint_is_that_of_the_files(tmp_path: Path, progress: Any) -> 
     assert opened(progress, first).fingerprint != opened(progress, copy).fingerprint
 
 
-def test_bad_lines_are_counted_and_bad_logs_named(tmp_path: Path, progress: Any) -> None:
-    log = write_log(tmp_path / "log.jsonl", ("1", "a", "ok"))
-    log.write_text(log.read_text() + "{broken\n")
-    assert opened(progress, log).bad_lines == 1
+def test_bad_lines_are_listed_and_bad_logs_named(tmp_path: Path, progress: Any) -> None:
+    first = write_log(tmp_path / "a.jsonl", ("1", "a", "ok"))
+    log = write_log(tmp_path / "log.jsonl", ("2", "b", "ok"))
+    log.write_text('["private words"]\n' + log.read_text() + '{"key": "3", "messages": []}\n')
+    assert opened(progress, first, log).bad_lines.first == (
+        f"{log}:1 a list, where a JSON object was expected",
+        f"{log}:3 the answer is missing",
+    )
+    with pytest.raises(DataError, match="a list, where") as raised:
+        opened(progress, first, log, strict=True)
+    assert raised.value.where == f"{log}:1"
+    assert "--strict" in str(raised.value.hint)
     log.write_text("{broken\n")
     with pytest.raises(DataError) as raised:
         opened(progress, log)

@@ -1,0 +1,129 @@
+"""Which models were judged, and with which settings they were made.
+
+Files are named without their folders: a report is made to be passed on, and a path tells of the machine it comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from mlxdistill.report.blocks import Cell, Column, Table
+from mlxdistill.report.data import ReportData
+from mlxdistill.report.numbers import finite, read_estimate, size, whole
+
+MOST_LOGS_NAMED = 3
+# As llama.cpp's quantize tool names them, at the end of the file's name: `Q4_K_M`, `IQ3_XXS`, `F16`.
+_QUANTIZATION = re.compile(r"[-._]((?:IQ|TQ|Q)\d\w*|BF16|F16|F32|MXFP4)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
+
+
+def settings_table(data: ReportData) -> Table | None:
+    """Models, training and filters; None where no configuration was given."""
+    if not data.config:
+        return None
+    student, train = _section(data.config, "student"), _section(data.config, "train")
+    facts = [
+        ("Teacher", _teacher(data)),
+        ("Student", shown_name(student.get("model"))),
+        ("Student quantized", f"to {student['quantize']} bits" if student.get("quantize") else "no"),
+        ("LoRA", _lora(_section(student, "lora"))),
+        ("Training", _training(train)),
+        ("Threads", _threads(data)),
+        ("Filters", _filters(_section(data.config, "filter"))),
+        ("Student’s peak memory", _memory(data)),
+    ]
+    rows = tuple((Cell(name), Cell(value)) for name, value in facts if value)
+    return Table("settings", "Models and settings", (Column("What", False), Column("Value", False)), rows)
+
+
+def shown_name(model: Any) -> str:
+    """A model's name as configured, of a file or folder on this machine only the last part."""
+    name = str(model or "")
+    is_path = name.startswith((".", "/", "~")) or (name.endswith(".gguf") and ":" not in name)
+    return PurePath(name).name if is_path else name
+
+
+def quantization(file: str) -> str:
+    """The quantization that a GGUF file's name tells, or nothing."""
+    found = _QUANTIZATION.search(file)
+    return found[1].upper() if found else ""
+
+
+def _section(place: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = place.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _teacher(data: ReportData) -> str:
+    teacher = _section(data.config, "teacher")
+    if not _has_model(data):
+        logs = [PurePath(str(path)).name for path in teacher.get("log") or ()]
+        more = f" and {len(logs) - MOST_LOGS_NAMED} more" if len(logs) > MOST_LOGS_NAMED else ""
+        parts = [f"answers recorded in {', '.join(logs[:MOST_LOGS_NAMED])}{more}"]
+    else:
+        name, file = shown_name(teacher["model"]), data.teacher_file
+        parts = [name, quantization(name)]
+        if file is not None:
+            parts = [name, file.name if file.name not in name else "", size(file.bytes), quantization(file.name)]
+    return _joined([str(teacher.get("name") or ""), *parts])
+
+
+def _has_model(data: ReportData) -> bool:
+    """Whether the teacher is a model, not a log of answers."""
+    return _section(data.config, "teacher").get("model") is not None
+
+
+def _lora(lora: Mapping[str, Any]) -> str:
+    if not lora:
+        return ""
+    layers = "all layers" if lora.get("layers") == -1 else f"top {lora.get('layers')} layers"
+    dropout = f"dropout {lora['dropout']:g}" if finite(lora.get("dropout")) else ""
+    return _joined([f"rank {lora.get('rank')}", f"scale {finite(lora.get('scale')) or 0:g}", layers, dropout])
+
+
+def _training(train: Mapping[str, Any]) -> str:
+    if not train:
+        return ""
+    epochs = finite(train.get("epochs"))
+    rate = finite(train.get("learning_rate"))
+    return _joined(
+        [
+            f"{whole(epochs)} epoch{'' if epochs == 1 else 's'}",
+            f"{whole(train.get('batch_size'))} rows a batch",
+            f"learning rate {rate:g}" if rate else "",
+            f"seed {train.get('seed')}",
+        ]
+    )
+
+
+def _threads(data: ReportData) -> str:
+    counts = {"teacher": _recorded(data.manifest, "label", "threads")} if _has_model(data) else {}
+    counts["student"] = _recorded(data.manifest, "train", "threads")
+    return _joined([f"{name} {whole(count)}" for name, count in counts.items() if finite(count)])
+
+
+def _filters(filters: Mapping[str, Any]) -> str:
+    """Those that are on, with their limits."""
+    on = {name: value for name, value in filters.items() if value not in (None, False, [], 0)}
+    return _joined([name if value is True else f"{name} {value}" for name, value in on.items()]) or "none"
+
+
+def _memory(data: ReportData) -> str:
+    student = _section(_section(data.metrics, "systems"), "student")
+    peaks = {
+        "in training": finite(_recorded(data.manifest, "train", "peak_memory_bytes")),
+        "in prediction": read_estimate(student.get("peak_memory_bytes")).value,
+    }
+    return _joined([f"{size(peak)} {when}" for when, peak in peaks.items() if peak])
+
+
+def _recorded(manifest: Mapping[str, Any], stage: str, name: str) -> Any:
+    """What the manifest holds of a stage's work, beside its seconds or among its figures."""
+    record = _section(_section(manifest, "stages"), stage)
+    return record[name] if record.get(name) is not None else _section(record, "figures").get(name)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ", ".join(part for part in parts if part)
