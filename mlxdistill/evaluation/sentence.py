@@ -1,7 +1,8 @@
 """The verdict in words, the same for the command line and the report.
 
 It begins with what a reader must not miss: a naive baseline that the student does not beat, or that the rows cannot
-tell. It never says better or worse where the noise could have done it.
+tell; it ends with those that are ahead on another set. It never says better or worse where the noise could have done
+it.
 """
 
 from __future__ import annotations
@@ -20,27 +21,38 @@ _MOST_CLASSES_COUNTED = 6
 
 def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     """What metrics.json says about the student, in one to four sentences. Takes the whole of metrics.json."""
-    said = _naive(metrics)
-    if metrics["reference"] == "teacher":
-        return " ".join([*said, _agreement(metrics)])
-    return " ".join([*said, _replacement(metrics["replacement"], metrics)])
+    verdict = (
+        _agreement(metrics) if metrics["reference"] == "teacher" else _replacement(metrics["replacement"], metrics)
+    )
+    return " ".join([*_unbeaten(metrics), verdict, *_behind(metrics)])
 
 
-def _naive(metrics: Mapping[str, Any]) -> list[str]:
-    """The naive baselines that the student does not beat on the set that decides, or loses to on another."""
-    main = REPLACEMENT_SET if REPLACEMENT_SET in metrics["sets"] else next(iter(metrics["sets"]), None)
-    rivals = [entry for entry in metrics["comparisons"] if entry["b"] in NAIVE and entry["verdict"]]
-    unbeaten = [_against(entry) for entry in rivals if entry["set"] == main and entry["verdict"] not in WINS]
+def _unbeaten(metrics: Mapping[str, Any]) -> list[str]:
+    """The naive baselines that the student does not beat on the set that decides."""
+    main = _main_set(metrics)
+    found = [_against(entry) for entry in _rivals(metrics) if entry["set"] == main and entry["verdict"] not in WINS]
+    kind = "agreement with the teacher" if metrics["reference"] == "teacher" else "accuracy"
+    said = f"The student does not beat every naive baseline: in {kind} on {main} it is {_listed(found)}."
+    return [said] if found else []
+
+
+def _behind(metrics: Mapping[str, Any]) -> list[str]:
+    """The naive baselines that the student loses to on another set."""
     said = []
-    if unbeaten:
-        kind = "agreement with the teacher" if metrics["reference"] == "teacher" else "accuracy"
-        said.append(f"The student does not beat every naive baseline: in {kind} on {main} it is {_listed(unbeaten)}.")
     for name in metrics["sets"]:
-        ahead = [entry["b"] for entry in rivals if entry["set"] == name != main and entry["verdict"] in LOSSES]
-        if ahead:
+        if name != _main_set(metrics):
+            ahead = [entry["b"] for entry in _rivals(metrics) if entry["set"] == name and entry["verdict"] in LOSSES]
             less = "agrees less with the teacher" if metrics["reference"] == "teacher" else "is worse"
-            said.append(f"On {name} {'it' if unbeaten else 'the student'} {less} than {_listed(ahead)}.")
+            said += [f"On {name} the student {less} than {_listed(ahead)}."] if ahead else []
     return said
+
+
+def _main_set(metrics: Mapping[str, Any]) -> str | None:
+    return REPLACEMENT_SET if REPLACEMENT_SET in metrics["sets"] else next(iter(metrics["sets"]), None)
+
+
+def _rivals(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [entry for entry in metrics["comparisons"] if entry["b"] in NAIVE and entry["verdict"]]
 
 
 def _against(entry: Mapping[str, Any]) -> str:
