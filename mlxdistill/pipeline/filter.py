@@ -27,7 +27,7 @@ def _work(context: Context) -> Result:
         answers = teacher_answers(context, store, rows)
         candidates = [Candidate(row, answers.get(row.id)) for row in rows]
         decisions = run_filters([_held_out(context), *filters_of(context.config.filter)], candidates)
-        store.replace_decisions(decisions)
+        store.add_filtering(decisions)
     steps = funnel(decisions)
     kept = len(rows) - len(dropped_rows(decisions))
     figures = {"funnel": [asdict(step) for step in steps]}

@@ -165,18 +165,20 @@ class LabelStore:
         labels: list[str] = json.loads(text)
         return labels
 
-    def replace_decisions(self, decisions: Iterable[Decision]) -> None:
-        """Commits the decisions of a whole filter run in place of those before."""
+    def add_filtering(self, decisions: Iterable[Decision]) -> None:
+        """Commits the decisions of a whole run of the filters; from now on they are in force, and those before stay."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM decisions")
+            (last,) = connection.execute("SELECT ifnull(max(filtering), 0) FROM decisions").fetchone()
             connection.executemany(
-                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)",
-                ((item.row_id, item.filter, item.kept, item.reason, item.score) for item in decisions),
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?)",
+                ((last + 1, item.row_id, item.filter, item.kept, item.reason, item.score) for item in decisions),
             )
 
     def decisions(self) -> Iterator[Decision]:
+        """Those in force."""
         with self._errors():
             for row_id, name, kept, reason, score in self._connection.execute(
-                "SELECT row_id, filter, kept, reason, score FROM decisions ORDER BY row_id, filter"
+                "SELECT row_id, filter, kept, reason, score FROM decisions"
+                " WHERE filtering = (SELECT max(filtering) FROM decisions) ORDER BY row_id, filter"
             ):
                 yield Decision(row_id, name, bool(kept), reason, score)

@@ -48,14 +48,42 @@ def m001_answers_and_decisions(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_answers_and_decisions,)
+def m002_decisions_of_each_filtering(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE decisions RENAME TO decisions_before")
+    connection.execute(
+        """
+        CREATE TABLE decisions (
+            filtering INTEGER NOT NULL,  -- counts the runs of the filter stage; the highest is in force
+            row_id TEXT NOT NULL,
+            filter TEXT NOT NULL,
+            kept INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            score REAL,
+            PRIMARY KEY (filtering, row_id, filter)
+        ) WITHOUT ROWID
+        """
+    )
+    connection.execute("INSERT INTO decisions SELECT 1, row_id, filter, kept, reason, score FROM decisions_before")
+    connection.execute("DROP TABLE decisions_before")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_answers_and_decisions,
+    m002_decisions_of_each_filtering,
+)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the store to the newest shape. Each step and its number are one transaction."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+    """Brings the store to the newest shape. Each step and its number are one transaction, also where two open it."""
+    while _version(connection) < len(MIGRATIONS):
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            step(connection)
-            connection.execute(f"PRAGMA user_version = {number}")
+            version = _version(connection)  # another process may have taken the step meanwhile
+            if version < len(MIGRATIONS):
+                MIGRATIONS[version](connection)
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdistill.errors import DataError, MlxDistillError
-from mlxdistill.store import Decision, LabelStore, labels
+from mlxdistill.store import Decision, LabelStore, labels, migrations
 from mlxdistill.tasks.protocols import Answer
 
 LABELS = ("ok", "toxic")
@@ -62,11 +63,25 @@ def test_an_answer_to_a_changed_text_replaces_the_old_one(tmp_path: Path) -> Non
         assert [answer.label for answer in store.answers(number)] == ["toxic"]
 
 
-def test_decisions_replace_those_of_the_run_before(tmp_path: Path) -> None:
-    with LabelStore(tmp_path / "labels.sqlite") as store:
-        store.replace_decisions([Decision("a", "length", False, "too short", 1.0)])
-        store.replace_decisions([Decision("b", "length", True, "within", None)])
+def test_the_decisions_of_the_last_filtering_are_in_force_and_those_before_stay(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with LabelStore(path) as store:
+        assert list(store.decisions()) == []
+        store.add_filtering([Decision("a", "length", False, "too short", 1.0)])
+        store.add_filtering([Decision("b", "length", True, "within", None)])
         assert list(store.decisions()) == [Decision("b", "length", True, "within", None)]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT filtering, row_id FROM decisions").fetchall() == [(1, "a"), (2, "b")]
+
+
+def test_a_store_of_an_older_version_keeps_its_decisions(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrations.m001_answers_and_decisions(connection)
+        connection.execute("INSERT INTO decisions VALUES ('a', 'length', 0, 'too short', 1.0)")
+        connection.execute("PRAGMA user_version = 1")
+    with LabelStore(path) as store:
+        assert list(store.decisions()) == [Decision("a", "length", False, "too short", 1.0)]
 
 
 def test_a_wave_that_fails_halfway_leaves_nothing(tmp_path: Path) -> None:
