@@ -12,7 +12,9 @@ from mlxdistill.tasks.classification import ClassificationTask, Label
 from mlxdistill.tasks.rows import content_id, normalised, read_rows
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
+needs_shared = pytest.mark.skipif(
+    not SHARED.exists(), reason="reads public data sets, which the project does not carry, from ../shared/data"
+)
 
 TASK = ClassificationTask("Decide.", (Label("ok", "", "ok"), Label("toxic", "", "toxic")))
 SMALL = {"valid": 4, "test": {"indist": 4, "balanced": 4}}

@@ -20,7 +20,9 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="MLX uses Accele
 
 
 @linux_only
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.skipif(
+    shutil.which("cc") is None, reason="only the shim for SciPy's OpenBLAS is compiled, and there is no C compiler"
+)
 def test_the_forwarding_blas_multiplies_and_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = blas._scipy_shim()

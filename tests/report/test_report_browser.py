@@ -24,7 +24,7 @@ LONG = "w" * 300
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
+        pytest.skip("Chromium is not installed; what the page says is tested without it")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -195,7 +195,9 @@ TEMPLATES = {
 }
 
 
-@pytest.mark.skipif(not STORIES.exists(), reason="the shared data is not here")
+@pytest.mark.skipif(
+    not STORIES.exists(), reason="reads a public model, which the project does not carry, from ../shared/data"
+)
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("scheme", [None, "first", "always"])
 def test_sentencepiece_tokenizers_put_spaces_where_the_models_own_template_does(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,9 +12,7 @@ from tiny_students import CORPUS, LABELS, PROMPT, train_here, train_request
 from mlxdistill.student.base import Base, load_base
 from mlxdistill.student.encoding import RowEncoder
 from mlxdistill.student.head import SupervisedHead
-from mlxdistill.student.paths import trie_paths
 from mlxdistill.student.predict import LabelScorer
-from mlxdistill.tasks.trie import Trie
 
 ModelFolder = Callable[[str], Path]
 TASKS = {
@@ -58,52 +55,6 @@ def test_probabilities_are_those_of_each_label_scored_alone(model_folder: ModelF
         scorer.continues = False
         np.testing.assert_allclose(scorer.score(prompts), expected, atol=2e-5)
     assert expected.std(axis=0).max() > 1e-4
-
-
-class Watched:
-    """A trie that counts how often it is looked at."""
-
-    def __init__(self, trie: Trie) -> None:
-        self._trie = trie
-        self.looks = 0
-
-    def __getattr__(self, name: str) -> Any:
-        self.looks += 1
-        return getattr(self._trie, name)
-
-
-@pytest.mark.parametrize("continues", [True, False])
-def test_the_trie_is_laid_out_once_and_not_for_each_batch(model_folder: ModelFolder, continues: bool) -> None:
-    base = load_base(str(model_folder("llama")))
-    encoder = RowEncoder(base.tokenizer, labels=LABELS, prompt=PROMPT, max_tokens=200)
-    assert encoder.trie is not None
-    trie = Watched(encoder.trie)
-    scorer = LabelScorer(SupervisedHead(base.model), 2, cast(Trie, trie), batch_tokens=64, multiple=4)
-    scorer.continues = continues
-    before = trie.looks
-    scorer.score([encoder.prompt_tokens("r", text)[0] for text in CORPUS])
-    assert trie.looks == before > 0
-
-
-def test_paths_add_up_to_labels_as_the_trie_says(model_folder: ModelFolder) -> None:
-    base = load_base(str(model_folder("llama")))
-    for labels in TASKS.values():
-        trie = RowEncoder(base.tokenizer, labels=labels, prompt=PROMPT, max_tokens=200).trie
-        assert trie is not None
-        paths = trie_paths(trie)
-        found = np.random.default_rng(0).normal(size=(paths.branches, 3))
-        assert sorted(paths.depths) == sorted(len(node.path) for node in trie.nodes)
-        expected = np.zeros((3, len(labels)))
-        for label, path in enumerate(trie.paths):
-            for depth, token in enumerate(path):
-                (branch,) = (
-                    number
-                    for number, source in enumerate(paths.sources)
-                    if paths.tokens[number] == token
-                    and (*paths.paths[paths.places[source]][: paths.depths[source]], token) == path[: depth + 1]
-                )
-                expected[:, label] += found[branch]
-        np.testing.assert_array_equal(paths.label_scores(found), expected)
 
 
 def test_a_nested_verbalizer_does_not_hold_the_longer_ones_probability(model_folder: ModelFolder) -> None:

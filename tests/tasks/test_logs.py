@@ -120,7 +120,9 @@ def test_a_wrong_id_column_and_a_file_that_is_no_log_are_errors(tmp_path):
     assert caught.value.where == f"{rows}:1"
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
+@pytest.mark.skipif(
+    not SHARED.exists(), reason="reads public data sets, which the project does not carry, from ../shared/data"
+)
 def test_the_case_study_s_log_is_read_whole():
     answers = list(read_log(SHARED / "jigsaw" / "test.indist.1.gpt4_log.jsonl", text_column="text", id_column="id"))
     assert len(answers) == 220

@@ -128,7 +128,7 @@ def tiny_model(tiny_gguf: Path) -> Iterator[Model]:
 @pytest.fixture(scope="session")
 def stories_gguf() -> Path:
     if not STORIES.exists():
-        pytest.skip("shared/data/stories260K is not here")
+        pytest.skip("reads a public model, which the project does not carry, from ../shared/data")
     return STORIES
 
 
