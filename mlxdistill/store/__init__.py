@@ -1,5 +1,6 @@
 """The label store: every teacher answer and filter decision, in one SQLite file."""
 
 from mlxdistill.store.labels import Decision, LabelStore
+from mlxdistill.store.reader import LabellerStatistics, LabelReader, StoredLabeller
 
-__all__ = ["Decision", "LabelStore"]
+__all__ = ["Decision", "LabelReader", "LabelStore", "LabellerStatistics", "StoredLabeller"]

@@ -2,35 +2,39 @@
 
 SQLite in WAL mode: a wave of answers is one transaction, so kill -9 loses at most the wave in flight and can tear
 nothing. Answers are kept per teacher and prompt; asking again happens only where teacher, prompt or text changed.
+
+Nothing here takes memory or a transaction that grows with the number of answers: ten million of them stay usable.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from mlxdistill.errors import DataError, MlxDistillError
-from mlxdistill.rundir.files import FILE_MODE, make_folder, os_errors
-from mlxdistill.store.migrations import MIGRATIONS, migrate
+from mlxdistill.store.opening import database_errors, open_to_write
+from mlxdistill.store.records import (
+    COPY,
+    COUNT_COPIES,
+    FORGET_COPIES,
+    INSERT,
+    INSERT_MISSING,
+    all_records,
+    answered_records,
+    read_labels,
+    some_records,
+    to_answer,
+    to_records,
+)
 from mlxdistill.tasks.protocols import Answer
 
-LOCK_SECONDS = 5.0
-_FREE_SPACE = "free some disk space and run the same command again; every answer committed so far is kept"
-_PERMISSIONS = "check the permissions of the file and its folder, or choose another place"
-_MENDS = {  # by what SQLite's message holds
-    "full": _FREE_SPACE,
-    "disk I/O": _FREE_SPACE,
-    "readonly": _PERMISSIONS,
-    "unable to open": _PERMISSIONS,
-    "locked": "another program has it open; close that and run the same command again",
-}
+RECORDS_PER_COMMIT = 16384  # where there are more of them than one wave
+ROWS_PER_PAGE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,115 +59,234 @@ class LabelStore:
         self.path = path
 
     def __enter__(self) -> LabelStore:
-        make_folder(self.path.parent)
-        with os_errors(self.path):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE))
-        with self._errors():
-            self._connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
-            try:
-                self._prepare()
-            except BaseException:
-                self._connection.close()
-                raise
+        self._connection = open_to_write(self.path)
         return self
-
-    def _prepare(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        if self._connection.execute("PRAGMA user_version").fetchone()[0] > len(MIGRATIONS):
-            message = "this label store was written by a newer mlxdistill"
-            raise DataError(message, where=str(self.path), hint="upgrade mlxdistill")
-        migrate(self._connection)
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            hint = next((mend for words, mend in _MENDS.items() if words in str(error)), None)
-            if hint is None:
-                raise
-            raise MlxDistillError(f"cannot use the label store: {error}", where=str(self.path), hint=hint) from error
-        except sqlite3.DatabaseError as error:
-            hint = "move the file away; its rows will be labelled anew"
-            raise DataError(f"not a label store, or damaged ({error})", where=str(self.path), hint=hint) from error
-
-    @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors():
+        with database_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
-    def labeller(self, teacher_fingerprint: str, prompt_fingerprint: str, labels: Sequence[str]) -> int:
-        """The number under which this teacher's answers to this prompt are kept."""
+    def labeller(
+        self,
+        teacher_fingerprint: str,
+        prompt_fingerprint: str,
+        labels: Sequence[str],
+        description: Mapping[str, Any] | None = None,
+    ) -> int:
+        """The number under which this teacher's answers to this prompt are kept.
+
+        Args:
+            description: of the teacher, for people; None leaves what is there.
+        """
         key = (teacher_fingerprint, prompt_fingerprint, json.dumps(list(labels)))
         with self._transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO labellers (teacher_fingerprint, prompt_fingerprint, labels) VALUES (?, ?, ?)",
                 key,
             )
+            connection.execute("UPDATE labellers SET place = id WHERE place IS NULL")
             (number,) = connection.execute(
                 "SELECT id FROM labellers WHERE teacher_fingerprint = ? AND prompt_fingerprint = ? AND labels = ?", key
             ).fetchone()
+            if description is not None:
+                connection.execute(
+                    "UPDATE labellers SET description = ? WHERE id = ?", (json.dumps(dict(description)), number)
+                )
         return int(number)
 
+    def settings(self, labeller: int) -> dict[str, Any] | None:
+        """The tuned settings that the labeller's answers were made with."""
+        with database_errors(self.path):
+            query = "SELECT settings FROM labellers WHERE id = ?"
+            (text,) = self._connection.execute(query, (labeller,)).fetchone()
+        return None if text is None else json.loads(text)
+
+    def keep_settings(self, labeller: int, settings: Mapping[str, Any]) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE labellers SET settings = ? WHERE id = ?", (json.dumps(dict(settings)), labeller))
+
     def add(
-        self, labeller: int, answers: Iterable[Answer], content_hashes: Mapping[str, str], *, sample: int = 0
+        self,
+        labeller: int,
+        answers: Iterable[Answer],
+        content_hashes: Mapping[str, str],
+        *,
+        replace: bool = True,
     ) -> None:
-        """Commits a wave of answers; an older answer for the same row is replaced.
+        """Commits a wave of answers.
 
         Args:
             content_hashes: row id -> hash of the text that was read (`tasks.rows.content_hash`).
+            replace: put them in the place of older answers for the same row and sample; else those stay.
         """
-        position = {label: index for index, label in enumerate(self._labels(labeller))}
-        records = [
-            (
-                labeller,
-                answer.row_id,
-                sample,
-                content_hashes[answer.row_id],
-                None if answer.label is None else position[answer.label],
-                None if answer.probabilities is None else np.asarray(answer.probabilities, "<f4").tobytes(),
-                answer.outcome,
-                answer.text,
-                answer.seconds,
-            )
-            for answer in answers
-        ]
+        place, labels = self._place(labeller)
         with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
-
-    def answered(self, labeller: int) -> dict[str, str]:
-        """Row id -> hash of the text that was answered."""
-        with self._errors():
-            return dict(
-                self._connection.execute("SELECT row_id, content_hash FROM answers WHERE labeller = ?", (labeller,))
+            connection.executemany(
+                INSERT if replace else INSERT_MISSING, to_records(place, labels, answers, content_hashes)
             )
 
-    def answers(self, labeller: int) -> Iterator[Answer]:
-        """All answers of one labeller, in the order of their row ids."""
-        labels = self._labels(labeller)
-        columns = "row_id, label, probabilities, outcome, text, seconds"
-        query = f"SELECT {columns} FROM answers WHERE labeller = ? ORDER BY row_id, sample"
-        with self._errors():
-            for row_id, label, blob, outcome, text, seconds in self._connection.execute(query, (labeller,)):
-                probabilities = None if blob is None else tuple(np.frombuffer(blob, "<f4").astype(float).tolist())
-                yield Answer(row_id, None if label is None else labels[label], probabilities, outcome, text, seconds)
+    def replace(self, labeller: int, waves: Iterable[tuple[Iterable[Answer], Mapping[str, str]]]) -> None:
+        """Puts answers that were made of others in the place of all those that the labeller had, at one moment.
 
-    def _labels(self, labeller: int) -> list[str]:
-        with self._errors():
-            (text,) = self._connection.execute("SELECT labels FROM labellers WHERE id = ?", (labeller,)).fetchone()
-        labels: list[str] = json.loads(text)
-        return labels
+        They are committed in groups where nobody looks yet; a stop before the last of them changes nothing.
+
+        Args:
+            waves: answers with the hashes of their rows' texts, as for `add`; they may be read from this store.
+        """
+        place, labels = self._place(labeller)
+        self._empty(-place)
+        records = itertools.chain.from_iterable(to_records(-place, labels, *wave) for wave in waves)
+        while group := list(itertools.islice(records, RECORDS_PER_COMMIT)):
+            with self._transaction() as connection:
+                connection.executemany(INSERT, group)
+        with self._transaction() as connection:
+            connection.execute("UPDATE labellers SET place = ? WHERE id = ?", (-place, labeller))
+        self._empty(place)
+
+    def forget(self, labeller: int) -> None:
+        """Deletes all answers of a labeller."""
+        self._empty(self._place(labeller)[0])
+
+    def _empty(self, place: int) -> None:
+        bound: tuple[str] | None = ("",)
+        while bound is not None:
+            with self._transaction() as connection:
+                query = (
+                    f"SELECT row_id FROM answers WHERE labeller = ? ORDER BY row_id LIMIT 1 OFFSET {RECORDS_PER_COMMIT}"
+                )
+                bound = connection.execute(query, (place,)).fetchone()
+                delete = "DELETE FROM answers WHERE labeller = ?"
+                if bound is None:
+                    connection.execute(delete, (place,))
+                else:
+                    connection.execute(f"{delete} AND row_id < ?", (place, *bound))
+
+    def answered(self, labeller: int, hashes: Mapping[str, str]) -> frozenset[tuple[str, int]]:
+        """(row id, sample) of the answers there are to these rows (id -> hash of their text) as they now read.
+
+        Answers copied from other rows are left out: see `copy`.
+        """
+        place, _ = self._place(labeller)
+        with database_errors(self.path):
+            return answered_records(self._connection, place, hashes)
+
+    def copy(self, labeller: int, sources: Mapping[str, str]) -> int:
+        """Gives rows the answers to other rows, for those samples that they have no answer of their own to.
+
+        What they had copied before goes.
+
+        Args:
+            sources: row id -> id of the row whose answers it takes; both on the list of those asked about.
+
+        Returns how many rows have copied answers now.
+        """
+        place, _ = self._place(labeller)
+        copied = 0
+        items = iter(sources.items())
+        while part := list(itertools.islice(items, ROWS_PER_PAGE)):
+            with self._transaction() as connection:
+                connection.execute("CREATE TEMP TABLE copies (row_id TEXT PRIMARY KEY, source TEXT NOT NULL)")
+                connection.executemany("INSERT INTO temp.copies VALUES (?, ?)", part)
+                connection.execute(FORGET_COPIES, (place,))
+                connection.execute(COPY, (place, place, place))
+                (count,) = connection.execute(COUNT_COPIES, (place,)).fetchone()
+                connection.execute("DROP TABLE temp.copies")
+            copied += count
+        return copied
+
+    def answers(self, labeller: int, hashes: Mapping[str, str] | None = None) -> Iterator[Answer]:
+        """The answers of one labeller, in the order of row ids and samples.
+
+        Args:
+            hashes: id -> hash of the text: answers to these rows alone, as they now read; None: all answers.
+        """
+        return (answer for answer, _ in self.answers_with_hashes(labeller, hashes))
+
+    def answers_with_hashes(
+        self, labeller: int, hashes: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Answer, str]]:
+        """As `answers`, each with the hash of the text that was read."""
+        place, labels = self._place(labeller)
+        with database_errors(self.path):
+            if hashes is None:
+                records = all_records(self._connection, place)
+            else:
+                records = some_records(self._connection, place, hashes)
+            for record in records:
+                if hashes is None or hashes[record[0]] == record[2]:
+                    yield to_answer(record, labels), record[2]
+
+    def begin_asking(self) -> None:
+        """Starts a list of the rows that are asked about; SQLite keeps it in a temporary file."""
+        with database_errors(self.path):
+            self._connection.execute("DROP TABLE IF EXISTS temp.asked")
+            self._connection.execute(
+                "CREATE TEMP TABLE asked (row_id TEXT PRIMARY KEY, content_hash TEXT NOT NULL) WITHOUT ROWID"
+            )
+
+    def ask(self, hashes: Mapping[str, str]) -> list[str]:
+        """Puts rows (id -> hash of their text) on the list; returns the ids that are there with another text."""
+        with database_errors(self.path):
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT OR IGNORE INTO temp.asked VALUES (?, ?)", sorted(hashes.items()))
+            self._connection.execute("COMMIT")
+            query = "SELECT 1 FROM temp.asked WHERE row_id = ? AND content_hash != ?"
+            return [
+                row_id
+                for row_id, digest in hashes.items()
+                if self._connection.execute(query, (row_id, digest)).fetchone()
+            ]
+
+    def asked(self, labeller: int, samples: Iterable[int]) -> tuple[int, dict[str, int]]:
+        """How many rows are on the list, and how often each outcome is among the labeller's answers to them."""
+        place, _ = self._place(labeller)
+        numbers = list(samples)
+        query = (
+            "SELECT outcome, count(*) FROM temp.asked CROSS JOIN answers USING (row_id, content_hash)"
+            f" WHERE labeller = ? AND sample IN ({', '.join('?' * len(numbers))}) GROUP BY outcome"
+        )
+        with database_errors(self.path):
+            (rows,) = self._connection.execute("SELECT count(*) FROM temp.asked").fetchone()
+            return rows, dict(self._connection.execute(query, (place, *numbers)))
+
+    def asked_speed(self, labeller: int) -> tuple[int, float]:
+        """How many rows on the list the labeller answered itself, and the seconds that took."""
+        place, _ = self._place(labeller)
+        query = (
+            "SELECT count(DISTINCT row_id), total(seconds) FROM temp.asked CROSS JOIN answers"
+            " USING (row_id, content_hash) WHERE labeller = ? AND copied_from IS NULL"
+        )
+        with database_errors(self.path):
+            rows, seconds = self._connection.execute(query, (place,)).fetchone()
+        return rows, seconds
+
+    def asked_rows(self) -> Iterator[dict[str, str]]:
+        """The rows on the list (id -> hash of their text), a page at a time, each row once."""
+        query, order = "SELECT row_id, content_hash FROM temp.asked", f" ORDER BY row_id LIMIT {ROWS_PER_PAGE}"
+        with database_errors(self.path):
+            page = dict(self._connection.execute(query + order).fetchall())
+            while page:
+                yield page
+                last = next(reversed(page))
+                page = dict(self._connection.execute(f"{query} WHERE row_id > ?{order}", (last,)).fetchall())
+
+    def _place(self, labeller: int) -> tuple[int, list[str]]:
+        """The number under which the labeller's answers are kept, and its labels."""
+        with database_errors(self.path):
+            query = "SELECT place, labels FROM labellers WHERE id = ?"
+            place, text = self._connection.execute(query, (labeller,)).fetchone()
+        return place, read_labels(text)
 
     def add_filtering(self, decisions: Iterable[Decision]) -> None:
         """Commits the decisions of a whole run of the filters; from now on they are in force, and those before stay."""
@@ -176,7 +299,7 @@ class LabelStore:
 
     def decisions(self) -> Iterator[Decision]:
         """Those in force."""
-        with self._errors():
+        with database_errors(self.path):
             for row_id, name, kept, reason, score in self._connection.execute(
                 "SELECT row_id, filter, kept, reason, score FROM decisions"
                 " WHERE filtering = (SELECT max(filtering) FROM decisions) ORDER BY row_id, filter"

@@ -67,9 +67,25 @@ def m002_decisions_of_each_filtering(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE decisions_before")
 
 
+def m003_several_opinions(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE answers ADD COLUMN agreement REAL")
+    connection.execute("ALTER TABLE answers ADD COLUMN copied_from TEXT")
+    # JSON, for people: name, model, how it answers. And the tuned settings its answers were made with, or NULL.
+    connection.execute("ALTER TABLE labellers ADD COLUMN description TEXT NOT NULL DEFAULT '{}'")
+    connection.execute("ALTER TABLE labellers ADD COLUMN settings TEXT")
+
+
+def m004_replacing_all_answers(connection: sqlite3.Connection) -> None:
+    # The number under which `answers` has a labeller's answers: its id, or the negative of it.
+    connection.execute("ALTER TABLE labellers ADD COLUMN place INTEGER")
+    connection.execute("UPDATE labellers SET place = id")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_answers_and_decisions,
     m002_decisions_of_each_filtering,
+    m003_several_opinions,
+    m004_replacing_all_answers,
 )
 
 

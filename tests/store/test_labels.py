@@ -9,14 +9,16 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdistill.errors import DataError, MlxDistillError
-from mlxdistill.store import Decision, LabelStore, labels, migrations
+from mlxdistill.store import Decision, LabelStore, labels, migrations, opening, records
 from mlxdistill.tasks.protocols import Answer
 
 LABELS = ("ok", "toxic")
@@ -26,17 +28,19 @@ def test_answers_come_back_as_they_went_in(tmp_path: Path) -> None:
     wave = [
         Answer("a", "toxic", (0.25, 0.75), seconds=0.5),
         Answer("b", None, None, "unparsable", "no idea"),
-        Answer("c", "ok", (1.0, 0.0), "truncated"),
+        Answer("c", "ok", (1.0, 0.0), "truncated", agreement=0.75, copied_from="a"),
+        Answer("c", "toxic", (0.0, 1.0), sample=1),
     ]
     with LabelStore(tmp_path / "labels.sqlite") as store:
         number = store.labeller("teacher", "prompt", LABELS)
         store.add(number, wave, {"a": "1", "b": "2", "c": "3"})
     with LabelStore(tmp_path / "labels.sqlite") as store:
         assert list(store.answers(number)) == wave
-        assert store.answered(number) == {"a": "1", "b": "2", "c": "3"}
+        assert store.answered(number, {"a": "1", "b": "2", "c": "other", "d": "4"}) == {("a", 0), ("b", 0)}
     assert stat.S_IMODE((tmp_path / "labels.sqlite").stat().st_mode) == 0o600
 
 
+@settings(deadline=None)
 @given(probabilities=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=2))
 def test_probabilities_are_kept_to_float32(
     tmp_path_factory: pytest.TempPathFactory, probabilities: list[float]
@@ -52,7 +56,8 @@ def test_another_prompt_is_another_labeller(tmp_path: Path) -> None:
         first, second = store.labeller("t", "p", LABELS), store.labeller("t", "other", LABELS)
         store.add(first, [Answer("a", "ok")], {"a": "1"})
         assert store.labeller("t", "p", LABELS) == first
-        assert store.answered(second) == {}
+        assert store.answered(first, {"a": "1"}) == {("a", 0)}
+        assert store.answered(second, {"a": "1"}) == frozenset()
 
 
 def test_an_answer_to_a_changed_text_replaces_the_old_one(tmp_path: Path) -> None:
@@ -74,13 +79,106 @@ def test_the_decisions_of_the_last_filtering_are_in_force_and_those_before_stay(
         assert connection.execute("SELECT filtering, row_id FROM decisions").fetchall() == [(1, "a"), (2, "b")]
 
 
-def test_a_store_of_an_older_version_keeps_its_decisions(tmp_path: Path) -> None:
+def numbered(count: int, label: str = "ok", sample: int = 0) -> tuple[list[Answer], dict[str, str]]:
+    answers = [Answer(f"{number:03}", label, (0.5, 0.5), sample=sample) for number in range(count)]
+    return answers, {answer.row_id: "1" for answer in answers}
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_answers_come_in_order_whatever_the_size_of_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(records, "RECORDS_PER_PAGE", size)
+    monkeypatch.setattr(records, "IDS_PER_QUERY", size)
+    with LabelStore(tmp_path / "labels.sqlite") as store:
+        number, other = store.labeller("t", "p", LABELS), store.labeller("t", "other", LABELS)
+        for sample in (1, 0):
+            wave, hashes = numbered(7, sample=sample)
+            store.add(number, reversed(wave), hashes)
+        store.add(other, *numbered(9))
+        keys = [(answer.row_id, answer.sample) for answer in store.answers(number)]
+        assert keys == [(f"{row:03}", sample) for row in range(7) for sample in (0, 1)]
+        some = {"006": "1", "002": "1", "003": "changed", "100": "1"}
+        keys = [(answer.row_id, answer.sample) for answer in store.answers(number, some)]
+        assert keys == [("002", 0), ("002", 1), ("006", 0), ("006", 1)]
+        assert store.answered(number, some) == frozenset(keys)
+
+
+def test_answers_may_be_written_while_others_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "RECORDS_PER_PAGE", 2)
+    with LabelStore(tmp_path / "labels.sqlite") as store:
+        number, made = store.labeller("t", "p", LABELS), store.labeller("made of t", "p", LABELS)
+        store.add(number, *numbered(9))
+        store.replace(made, (([answer], {answer.row_id: "1"}) for answer in store.answers(number)))
+        assert list(store.answers(made)) == list(store.answers(number)) == numbered(9)[0]
+
+
+def test_answers_made_of_others_replace_those_before_them_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "RECORDS_PER_COMMIT", 2)
+    path = tmp_path / "labels.sqlite"
+
+    def until_it_fails() -> Iterator[tuple[list[Answer], dict[str, str]]]:
+        yield numbered(7, "toxic")
+        raise RuntimeError
+
+    with LabelStore(path) as store:
+        number, other = store.labeller("made", "p", LABELS), store.labeller("t", "p", LABELS)
+        store.add(other, *numbered(3))
+        store.replace(number, [numbered(7, "ok")])
+        with pytest.raises(RuntimeError):
+            store.replace(number, until_it_fails())
+        assert list(store.answers(number)) == numbered(7, "ok")[0]
+        store.replace(number, [numbered(4, "toxic")])
+        assert list(store.answers(number)) == numbered(4, "toxic")[0]
+        store.add(number, [Answer("new", "ok")], {"new": "1"})
+        assert store.answered(number, {"000": "1", "new": "1", "006": "1"}) == {("000", 0), ("new", 0)}
+        store.begin_asking()
+        store.ask({"000": "1", "new": "1", "006": "1"})
+        assert store.asked(number, [0]) == (3, {"answered": 2})
+        store.forget(number)
+        assert list(store.answers(number)) == []
+        assert list(store.answers(other)) == numbered(3)[0]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM answers").fetchone() == (3,)
+
+
+def test_the_list_of_rows_asked_about(tmp_path: Path) -> None:
+    with LabelStore(tmp_path / "labels.sqlite") as store:
+        number = store.labeller("t", "p", LABELS)
+        store.add(number, [Answer("a", "ok"), Answer("b", None, outcome="unparsable")], {"a": "1", "b": "1"})
+        store.begin_asking()
+        assert store.ask({"a": "1", "b": "changed"}) == []
+        assert store.ask({"a": "1", "c": "1"}) == []
+        assert store.ask({"a": "other", "d": "1"}) == ["a"]
+        assert store.asked(number, [0, 1]) == (4, {"answered": 1})
+        store.begin_asking()
+        assert store.asked(number, [0]) == (0, {})
+
+
+def test_settings_and_description_stay_with_the_labeller(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with LabelStore(path) as store:
+        number = store.labeller("t", "p", LABELS, {"name": "big"})
+        assert store.settings(number) is None
+        store.keep_settings(number, {"n_batch": 512})
+        store.labeller("t", "p", LABELS)
+        assert store.settings(number) == {"n_batch": 512}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT description FROM labellers").fetchone() == ('{"name": "big"}',)
+
+
+def test_a_store_of_an_older_version_keeps_its_answers_and_decisions(tmp_path: Path) -> None:
     path = tmp_path / "labels.sqlite"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         migrations.m001_answers_and_decisions(connection)
         connection.execute("INSERT INTO decisions VALUES ('a', 'length', 0, 'too short', 1.0)")
+        connection.execute("INSERT INTO labellers VALUES (1, 't', 'p', '[\"ok\", \"toxic\"]')")
+        connection.execute("INSERT INTO answers VALUES (1, 'a', 0, '1', 0, NULL, 'answered', NULL, 0.5)")
         connection.execute("PRAGMA user_version = 1")
     with LabelStore(path) as store:
+        assert list(store.answers(store.labeller("t", "p", LABELS))) == [Answer("a", "ok", seconds=0.5)]
         assert list(store.decisions()) == [Decision("a", "length", False, "too short", 1.0)]
 
 
@@ -90,7 +188,7 @@ def test_a_wave_that_fails_halfway_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(KeyError):
             store.add(number, [Answer("a", "ok"), Answer("b", "ok")], {"a": "1"})
         store.add(number, [Answer("c", "ok")], {"c": "1"})
-        assert store.answered(number) == {"c": "1"}
+        assert [answer.row_id for answer in store.answers(number)] == ["c"]
 
 
 def test_a_file_that_is_no_store_is_said(tmp_path: Path) -> None:
@@ -115,7 +213,7 @@ from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Answer
 with LabelStore(Path(sys.argv[1])) as store:
     number = store.labeller("t", "p", ["ok", "toxic"])
-    for wave in range(len(store.answered(number)) // 8, 100000):
+    for wave in range(len(list(store.answers(number))) // 8, 100000):
         rows = [f"{wave:06}-{row}" for row in range(8)]
         store.add(number, [Answer(row, "ok", (0.5, 0.5)) for row in rows], dict.fromkeys(rows, "1"))
         print(wave, flush=True)
@@ -132,7 +230,7 @@ def test_kill_9_at_any_moment_loses_no_acknowledged_wave_and_tears_none(tmp_path
             os.kill(process.pid, 9)
             acknowledged = [int(line) for line in process.stdout.read().split()]
         with LabelStore(path) as store:
-            rows = store.answered(store.labeller("t", "p", LABELS))
+            rows = list(store.answers(store.labeller("t", "p", LABELS)))
             assert len(rows) % 8 == 0
             assert len(rows) // 8 > max(acknowledged, default=-1)
 
@@ -140,15 +238,14 @@ def test_kill_9_at_any_moment_loses_no_acknowledged_wave_and_tears_none(tmp_path
 def test_a_store_that_cannot_be_opened_leaves_no_connection(tmp_path: Path) -> None:
     path = tmp_path / "labels.sqlite"
     path.write_bytes(b"not a database at all" * 100)
-    store = LabelStore(path)
-    with pytest.raises(DataError), store:
-        pass
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        store._connection.execute("SELECT 1")
+    for open_it in (LabelStore(path).__enter__, lambda: opening.open_to_read(path)):
+        with pytest.raises(DataError):
+            open_it()
+        assert str(path) not in {file.path for file in psutil.Process().open_files()}
 
 
 def test_a_store_that_another_program_holds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(opening, "LOCK_SECONDS", 0.01)
     path = tmp_path / "labels.sqlite"
     with LabelStore(path) as store:
         other = sqlite3.connect(path, isolation_level=None)
@@ -211,7 +308,17 @@ def test_two_processes_write_one_store_without_loss(tmp_path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", SHARER, str(path), name]) for name in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
     with LabelStore(path) as store:
-        assert len(store.answered(store.labeller("t", "p", LABELS))) == 2 * 25 * 8
+        assert len(list(store.answers(store.labeller("t", "p", LABELS)))) == 2 * 25 * 8
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+def test_whoever_opens_it_to_read_cannot_change_it(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with LabelStore(path) as store:
+        store.add(store.labeller("t", "p", LABELS), *numbered(3))
+    with contextlib.closing(opening.open_to_read(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM answers").fetchone() == (3,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM answers")
