@@ -1,0 +1,1 @@
+"""Texts compared with texts: shingles and near duplicates."""

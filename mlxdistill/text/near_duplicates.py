@@ -1,0 +1,204 @@
+"""Which texts are nearly the same as an earlier one.
+
+Nearly the same: the Jaccard similarity of their sets of five characters reaches a threshold. Candidates come from
+MinHash signatures cut into bands (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4): two texts meet
+where a whole band agrees. Bands are chosen by the S-curve 1 - (1 - s**rows)**bands such that pairs exactly at the
+threshold meet with a probability of 99 %; bands that balance both kinds of error instead, as is usual, miss more than
+half of those pairs. Every candidate is then compared exactly, so no pair is reported that is none.
+
+A text takes the first earlier text that it is itself similar to and that stands for itself. So nothing is passed on
+along a chain of texts each a little different from the last.
+
+Texts, signatures and bands lie in temporary files; in memory stand the texts that met another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlxdistill.text.shingles import Signatures, shingles, signatures
+
+RECALL = 0.99
+MOST_HASHES = 160
+MOST_MET = 256  # texts of one bucket that stand for themselves; those beyond are met in other buckets or not at all
+SURELY = 4.0  # standard deviations under the threshold at which a signature rules a pair out
+MOST_COMPARED = 64  # texts that one is compared with exactly; where more are likely, the likeliest
+KEPT_CHARACTERS = 1_000_000  # of texts whose shingles are kept between comparisons
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def bands_for(threshold: float) -> tuple[int, int]:
+    """Bands and their rows (hashes each): as many rows as allow RECALL at the threshold, for the fewest candidates."""
+    best = (1, 1)
+    for rows in range(1, MOST_HASHES + 1):
+        meets = threshold**rows
+        bands = 1 if meets == 1 else math.ceil(math.log(1 - RECALL) / math.log1p(-meets))
+        if rows > 1 and bands * rows > MOST_HASHES:
+            break
+        best = (bands, rows)
+    return best
+
+
+def near_duplicates(texts: Iterable[str], threshold: float) -> NDArray[np.int64]:
+    """For each text the place of the text that stands for it: an earlier one, or its own.
+
+    Args:
+        texts: normalised (`tasks.rows.normalised`), read once and in order.
+        threshold: the least Jaccard similarity, above 0 and at most 1. Two empty texts have 1.
+
+    Raises OSError where the temporary files find no room.
+    """
+    bands, rows = bands_for(threshold)
+    with tempfile.TemporaryFile() as text_file, tempfile.TemporaryFile() as marks, tempfile.TemporaryFile() as keys:
+        spool = _Spool(text_file)
+        for part in signatures(spool.passing(texts), bands * rows):
+            marks.write(part.astype(np.uint8).tobytes())
+            keys.write(_band_keys(part, bands).tobytes())
+        count = len(spool)
+        if count < 2:
+            return np.arange(count)
+        marks.flush()
+        keys.flush()
+        buckets = _buckets(np.memmap(keys, np.uint64, "r", shape=(count, bands)))
+        return _representatives(spool, np.memmap(marks, np.uint8, "r", shape=(count, bands * rows)), buckets, threshold)
+
+
+class _Spool:
+    """Texts in a file, by their place."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._ends = array("q", [0])
+        self._shingles: dict[int, set[str]] = {}
+        self._kept_characters = 0
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def passing(self, texts: Iterable[str]) -> Iterator[str]:
+        """The texts, each written down as it passes."""
+        for text in texts:
+            self._ends.append(self._ends[-1] + self._file.write(text.encode("utf-8", "surrogatepass")))
+            yield text
+
+    def similar(self, place: int, other: int, threshold: float) -> bool:
+        ours, theirs = self._set(place), self._set(other)
+        fewer, more = sorted((len(ours), len(theirs)))
+        if fewer / more < threshold:
+            return False
+        common = len(ours & theirs)
+        return common / (fewer + more - common) >= threshold
+
+    def _set(self, place: int) -> set[str]:
+        known = self._shingles.get(place)
+        if known is not None:
+            return known
+        start, end = self._ends[place], self._ends[place + 1]
+        self._file.seek(start)
+        found = shingles(self._file.read(end - start).decode("utf-8", "surrogatepass"))
+        self._kept_characters += end - start
+        if self._kept_characters > KEPT_CHARACTERS:
+            self._shingles.clear()
+            self._kept_characters = end - start
+        self._shingles[place] = found
+        return found
+
+
+def _band_keys(part: Signatures, bands: int) -> NDArray[np.uint64]:
+    """(n, bands): each band's hashes as one number."""
+    cut = part.reshape(len(part), bands, -1).astype(np.uint64)
+    keys = np.zeros((len(part), bands), np.uint64)
+    for place in range(cut.shape[2]):
+        keys = (keys ^ cut[:, :, place]) * _MIX
+        keys ^= keys >> np.uint64(29)
+    return keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Buckets:
+    """Texts that share a band with another.
+
+    Attributes:
+        starts: where each bucket begins in `members`.
+        members: places of texts, ascending within a bucket.
+        texts: the places of all members, ascending, each as often as it is in a bucket.
+        buckets: the bucket, beside `texts`.
+    """
+
+    starts: NDArray[np.int64]
+    members: NDArray[np.int32]
+    texts: NDArray[np.int32]
+    buckets: NDArray[np.int32]
+
+
+def _buckets(keys: NDArray[np.uint64]) -> _Buckets:
+    members, buckets = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    count = 0
+    for band in range(keys.shape[1]):
+        values = np.array(keys[:, band])
+        order = np.argsort(values, kind="stable")
+        values = values[order]
+        same = values[1:] == values[:-1]
+        shared = np.concatenate([same, [False]]) | np.concatenate([[False], same])
+        begins = np.concatenate([[True], ~same])[shared]
+        members.append(order[shared].astype(np.int32))
+        buckets.append((count - 1 + np.cumsum(begins)).astype(np.int32))
+        count += int(begins.sum())
+    all_members, all_buckets = np.concatenate(members), np.concatenate(buckets)
+    by_text = np.argsort(all_members, kind="stable")
+    starts = np.searchsorted(all_buckets, np.arange(count))
+    return _Buckets(starts, all_members, all_members[by_text], all_buckets[by_text])
+
+
+def _representatives(spool: _Spool, marks: NDArray[np.uint8], buckets: _Buckets, threshold: float) -> NDArray[np.int64]:
+    """Goes through the texts in order. The beginning of each bucket becomes the list of those of its texts that stand
+    for themselves; they are never more than the members gone through."""
+    found = np.arange(len(marks))
+    filled = np.zeros(len(buckets.starts), np.int32)
+    hashes = marks.shape[1]
+    least = threshold - SURELY * math.sqrt(threshold * (1 - threshold) / hashes)
+    places, firsts = np.unique(buckets.texts, return_index=True)
+    bounds = itertools.pairwise([*firsts.tolist(), len(buckets.texts)])
+    for text, (first, last) in zip(places.tolist(), bounds, strict=True):
+        its = buckets.buckets[first:last]
+        earlier = [
+            buckets.members[start : start + length]
+            for start, length in zip(buckets.starts[its], filled[its], strict=True)
+            if length
+        ]
+        for other in _likely(marks, text, earlier, least):
+            if spool.similar(text, other, threshold):
+                found[text] = other
+                break
+        else:
+            open_ = its[filled[its] < MOST_MET]
+            buckets.members[buckets.starts[open_] + filled[open_]] = text
+            filled[open_] += 1
+    return found
+
+
+def _likely(marks: NDArray[np.uint8], text: int, earlier: Sequence[NDArray[Any]], least: float) -> list[int]:
+    """Those of the earlier texts, ascending, whose signatures do not rule them out.
+
+    Rows made from one template may all be a little less similar than the threshold; comparing each with all the others
+    would take for ever.
+    """
+    if not earlier:
+        return []
+    others = np.unique(np.concatenate(earlier))
+    agreeing = (marks[others] == marks[text]).mean(axis=1)
+    likely = np.flatnonzero(agreeing >= least)
+    if len(likely) > MOST_COMPARED:
+        likely = np.sort(likely[np.argsort(-agreeing[likely], kind="stable")[:MOST_COMPARED]])
+    places: list[int] = others[likely].tolist()
+    return places
