@@ -5,9 +5,10 @@ Kinds are `str`, `int`, `float`, `bool`, `dict` (a section or a mapping), `list`
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 
 
 def kinds(annotation: Any) -> set[type]:
@@ -30,8 +31,37 @@ def is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+def section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a type is, or has among its branches."""
+    found: type[BaseModel] | None = next(filter(is_section, _branches(annotation)), None)
+    return found
+
+
+def branch(annotation: Any, tag: str | int) -> Any:
+    """The branch of a union that is tagged so; the type itself where it has none."""
+    for option in get_args(annotation):
+        if any(isinstance(mark, Tag) and mark.tag == tag for mark in getattr(option, "__metadata__", ())):
+            return get_args(option)[0]
+    return annotation
+
+
 def child(annotation: Any, name: str | int) -> Any:
-    """The type of one key of a section or mapping; None where there is no such key."""
-    if is_section(annotation):
-        return annotation.model_fields[name].annotation if name in annotation.model_fields else None
-    return get_args(annotation)[1] if get_origin(annotation) is dict else None
+    """The type of one key of a section or mapping, or item of a list; None where there is no such key."""
+    for one in _branches(annotation):
+        if isinstance(name, int):
+            if get_origin(one) in (tuple, list):
+                return get_args(one)[0]
+        elif is_section(one):
+            return one.model_fields[name].annotation if name in one.model_fields else None
+        elif get_origin(one) is dict:
+            return get_args(one)[1]
+    return None
+
+
+def _branches(annotation: Any) -> list[Any]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _branches(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [one for option in get_args(annotation) for one in _branches(option)]
+    return [annotation]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,16 +156,25 @@ class _Given:
                 hint = "for example --set train.epochs=2"
                 self.problems.append(Problem(f"--set {setting}", "a setting is written key=value", hint))
 
-    def _put(self, key: tuple[str, ...], text: str, origin: str) -> None:
-        node = self.tree
-        for depth, part in enumerate(key[:-1], start=1):
-            if node.get(part) is None:
-                node[part] = {}
-                self.sections.add(key[:depth])
-            node = node[part]
-            if not isinstance(node, dict):
-                self.problems.append(Problem(origin, f"{'.'.join(key)} cannot be set: {part} is a single value"))
+    def _put(self, names: tuple[str, ...], text: str, origin: str) -> None:
+        node: Any = self.tree
+        key: KeyPath = ()
+        for depth, name in enumerate(names, start=1):
+            if not isinstance(node, dict | list):
+                message = f"{'.'.join(names)} cannot be set: {key[-1]} is a single value"
+                self.problems.append(Problem(origin, message))
                 return
+            if isinstance(node, list) and not (name.isdecimal() and int(name) < len(node)):
+                self.problems.append(_no_item(names, depth, len(node), origin))
+                return
+            part: Any = int(name) if isinstance(node, list) else name
+            key = (*key, part)
+            if depth == len(names):
+                break
+            if isinstance(node, dict) and node.get(part) is None:
+                node[part] = {}
+                self.sections.add(key)
+            node = node[part]
         document = _setting(key, text)
         node[key[-1]] = document.value
         for known in [known for known in (*self.origins, *self.bases) if known[: len(key)] == key]:
@@ -175,22 +185,39 @@ class _Given:
         self.sections.update((*key, *path) for path in document.mappings)
 
     def expand_paths(self, environment: Mapping[str, str]) -> None:
-        for key in PATH_KEYS:
-            node: Any = self.tree
-            for part in key[:-1]:
-                node = node.get(part) if isinstance(node, dict) else None
-            if not isinstance(node, dict) or key[-1] not in node:
-                continue
-            where = self.origins.get(key, "")
-            base = self.bases.get(key, Path())
-            value = node[key[-1]]
-            if isinstance(value, list):
-                node[key[-1]] = [_expand(item, key, base, environment, where, self.problems) for item in value]
-            else:
-                node[key[-1]] = _expand(value, key, base, environment, where, self.problems)
+        for name in PATH_KEYS:
+            for key, node in _holders(self.tree, name):
+                expand = partial(_expand, key, self.bases.get(key, Path()), environment, self.origins.get(key, ""))
+                value = node[key[-1]]
+                if isinstance(value, list):
+                    node[key[-1]] = [expand(item, self.problems) for item in value]
+                else:
+                    node[key[-1]] = expand(value, self.problems)
 
 
-def _setting(key: tuple[str, ...], text: str) -> Document:
+def _no_item(names: tuple[str, ...], depth: int, items: int, origin: str) -> Problem:
+    holder, name = ".".join(names[: depth - 1]), names[depth - 1]
+    message = f"{'.'.join(names)} cannot be set: {holder} is a list of {items} and has no item {name}"
+    example = ".".join([holder, "0", *names[depth if name.isdecimal() else depth - 1 :]])
+    return Problem(origin, message, f"its items are counted from 0: {example}" if items else None)
+
+
+def _holders(tree: Any, name: tuple[str, ...]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
+    """Where the key stands, and the mapping that holds it; of a list of sections, in each that has it."""
+    nodes: list[tuple[KeyPath, Any]] = [((), tree)]
+    for part in name[:-1]:
+        found = [((*key, part), node.get(part)) for key, node in nodes if isinstance(node, dict)]
+        nodes = []
+        for key, node in found:
+            nodes += (
+                [((*key, index), item) for index, item in enumerate(node)] if isinstance(node, list) else [(key, node)]
+            )
+    for key, node in nodes:
+        if isinstance(node, dict) and name[-1] in node:
+            yield (*key, name[-1]), node
+
+
+def _setting(key: KeyPath, text: str) -> Document:
     """A setting's value as YAML would read it (`3`, `true`, `[a, b]`), or its text where the key takes only that."""
     document = parse_document(text, "value")
     annotation: Any = Config
@@ -225,7 +252,7 @@ def _read(path: Path) -> Document:
 
 
 def _expand(
-    value: Any, key: KeyPath, base: Path, environment: Mapping[str, str], where: str, problems: list[Problem]
+    key: KeyPath, base: Path, environment: Mapping[str, str], where: str, value: Any, problems: list[Problem]
 ) -> Any:
     if not isinstance(value, str):
         return value
@@ -239,7 +266,7 @@ def _expand(
     if expanded.startswith("~"):
         expanded = str(Path(expanded).expanduser())
     if (
-        key in MODEL_KEYS
+        tuple(part for part in key if isinstance(part, str)) in MODEL_KEYS
         and not expanded.startswith((".", "/"))
         and (":" in expanded or not expanded.endswith(".gguf"))
     ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from mlxdistill.config.kinds import kinds
 
@@ -106,21 +106,55 @@ class DataConfig(Section):
 
 
 class TeacherConfig(Section):
-    name: str | None = None
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="What it is called where there are several; default: teacher1, teacher2, ...",
+    )
     model: str | None = Field(None, description="A GGUF file, or a hub id that was pulled.")
     log: tuple[str, ...] | None = Field(None, description="Request logs whose answers are the teacher's.")
     answer_key: str | None = Field(None, description="The JSON key that holds the logged label.")
     answer_values: dict[str, str] = Field(default_factory=dict, description="What the log wrote for each label.")
-    answer: Literal["score"] = "score"
-    prompt: str | None = Field(
-        None, description="A file with {text} in it, and {instruction}, {labels}, {names} where wanted."
+    answer: Literal["score", "generate"] = Field(
+        "score", description="score: a probability for every label. generate: the model writes its answer."
     )
-    thinking: bool = Field(False, description="Leave a thinking model's thoughts open before its answer is scored.")
+    prompt: str | None = Field(
+        None,
+        description="A file with {text} in it, and {instruction}, {labels}, {names}, {answer} where wanted.",
+    )
+    thinking: bool = Field(False, description="Leave a thinking model's thoughts open before it answers.")
+    label_orders: int = Field(
+        1, ge=1, description="Score: the labels listed in so many orders, and the probabilities averaged."
+    )
+    calibrate: Literal["content_free"] | None = Field(
+        None, description="Score: divide by the probabilities that a text without content gets."
+    )
+    scale_temperature: bool = Field(
+        False, description="Fit one temperature for the class probabilities on validation rows with gold."
+    )
+    samples: int = Field(1, ge=1, description="Generate: so many answers a row, the label by vote.")
+    temperature: float = Field(0.0, ge=0, description="Generate: 0 takes the likeliest token; samples need more.")
+    format: Literal["json", "text"] = Field(
+        "json", description="Generate: JSON under a grammar, or the first line of plain text."
+    )
+    rationale: bool = Field(False, description="Generate: let the model explain itself before it names the label.")
+    max_tokens: int = Field(256, ge=1, description="Generate: most tokens of one answer.")
+    seed: int = Field(0, ge=0, description="Generate: of the sampled answers.")
+    near_duplicates: float | None = Field(
+        None,
+        ge=0.5,
+        le=1,
+        description="Rows of the pool at least this similar to an earlier one take its answer (Jaccard similarity of "
+        "runs of five characters; 0.8 is usual); default: every row is asked about.",
+    )
     n_ctx: int = Field(
         4096, ge=64, description="Most tokens of one prompt; longer rows lose the end of their text, and are counted."
     )
-    n_batch: int = Field(512, ge=32, description="Tokens decoded at once.")
-    n_seq: int = Field(32, ge=1, le=256, description="Rows decoded at once.")
+    n_batch: int | None = Field(None, ge=32, description="Tokens decoded at once; default: found by trying.")
+    n_seq: int | None = Field(None, ge=1, le=256, description="Rows decoded at once; default: found by trying.")
+    kv: Literal["unified", "split"] | None = Field(
+        None, description="One key-value memory for all rows, or one each; default: found by trying."
+    )
     threads: int | None = Field(None, ge=1, description="Default: as many as are fastest when the model opens.")
 
     @field_validator("log", mode="before")
@@ -137,6 +171,18 @@ class TeacherConfig(Section):
     def _one_kind(self) -> TeacherConfig:
         if (self.model is None) == (self.log is None):
             raise ValueError("a teacher is either a `model` or a `log`")
+        if self.log is not None and (self.label_orders > 1 or self.calibrate or self.samples > 1):
+            raise ValueError("`label_orders`, `calibrate` and `samples` are of a `model`, not of a `log`")
+        if self.log is not None and self.near_duplicates is not None:
+            raise ValueError("`near_duplicates` saves asking a `model`; a `log` is only read")
+        if self.samples > 1 and self.answer == "score":
+            raise ValueError("`samples` are of generated answers: set `answer: generate`")
+        if self.samples > 1 and not self.temperature:
+            raise ValueError("without a `temperature` all `samples` are the same: set one, for example 0.7")
+        if self.answer == "generate" and (self.label_orders > 1 or self.calibrate):
+            raise ValueError("`label_orders` and `calibrate` are of scored answers: set `answer: score`")
+        if self.rationale and self.answer == "score":
+            raise ValueError("a `rationale` is generated: set `answer: generate`")
         return self
 
 
@@ -207,16 +253,50 @@ class ReportConfig(Section):
     mistakes: int = Field(50, ge=0)
 
 
+def _how_many(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+# Told apart before they are checked, so that a mistake is named once, in the words of the form that was used.
+OneOrSeveral = Annotated[
+    Annotated[TeacherConfig, Tag("one")] | Annotated[tuple[TeacherConfig, ...], Tag("several")],
+    Discriminator(_how_many),
+]
+
+
 class Config(Section):
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run folder, runs/<name>.")
     task: TaskConfig
     data: DataConfig
-    teacher: TeacherConfig
+    teacher: OneOrSeveral = Field(description="One teacher, or a list of several.")
+    combine: Literal["mean", "majority", "dawid_skene"] = Field(
+        "mean", description="How the answers of several teachers become one."
+    )
     filter: FilterConfig = FilterConfig()
     student: StudentConfig
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @field_validator("teacher")
+    @classmethod
+    def _distinct_teachers(
+        cls, value: TeacherConfig | tuple[TeacherConfig, ...]
+    ) -> TeacherConfig | tuple[TeacherConfig, ...]:
+        teachers = value if isinstance(value, tuple) else (value,)
+        if not teachers:
+            raise ValueError("give at least one teacher")
+        names = [teacher.name or f"teacher{number}" for number, teacher in enumerate(teachers, start=1)]
+        if len(set(names)) < len(names):
+            raise ValueError("two teachers have the same `name`")
+        return value
+
+    @property
+    def teachers(self) -> dict[str, TeacherConfig]:
+        """Each teacher by its name; a single one without a name is `teacher`."""
+        if isinstance(self.teacher, TeacherConfig):
+            return {self.teacher.name or "teacher": self.teacher}
+        return {teacher.name or f"teacher{number}": teacher for number, teacher in enumerate(self.teacher, start=1)}
 
 
 def _scalar_keys(value: Any) -> Any:

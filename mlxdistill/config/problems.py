@@ -9,7 +9,7 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from mlxdistill.config.kinds import child, is_section
+from mlxdistill.config.kinds import branch, child, is_section, section
 from mlxdistill.config.models import Config
 from mlxdistill.errors import Problem
 
@@ -35,7 +35,10 @@ def label_problems(config: Config, origins: Mapping[KeyPath, str], fallback: str
     labels = list(config.task.labels)
     maps: dict[KeyPath, Mapping[str, str]] = {
         ("data", "gold_values"): config.data.gold_values,
-        ("teacher", "answer_values"): config.teacher.answer_values,
+        **{
+            (*teacher_key(config, number), "answer_values"): teacher.answer_values
+            for number, teacher in enumerate(config.teachers.values())
+        },
     }
     problems = []
     for key, values in maps.items():
@@ -49,16 +52,21 @@ def label_problems(config: Config, origins: Mapping[KeyPath, str], fallback: str
     return problems
 
 
+def teacher_key(config: Config, number: int) -> KeyPath:
+    """Where the teacher of this number (from 0) stands in the configuration."""
+    return ("teacher", number) if isinstance(config.teacher, tuple) else ("teacher",)
+
+
 def _key(location: tuple[str | int, ...]) -> KeyPath:
     """The location without the names that pydantic gives to the branches of a union."""
     annotation: Any = Config
     key: list[str | int] = []
     for part in location:
-        if is_section(annotation) or get_origin(annotation) is dict:
+        if is_section(annotation) or get_origin(annotation) is dict or isinstance(part, int):
             annotation = child(annotation, part)
             key.append(part)
-        elif isinstance(part, int):
-            key.append(part)
+        else:
+            annotation = branch(annotation, part)
     return tuple(key)
 
 
@@ -99,12 +107,12 @@ def _hint(key: KeyPath) -> str | None:
     annotation: Any = Config
     field: FieldInfo | None = None
     for part in key:
-        field = (
-            annotation.model_fields.get(part) if is_section(annotation) else field if isinstance(part, int) else None
-        )
+        holder = section(annotation)
+        if not isinstance(part, int):
+            field = holder.model_fields.get(part) if holder else None
         annotation = child(annotation, part)
-    if is_section(annotation):
-        return f"its keys are: {', '.join(annotation.model_fields)}"
+    if (found := section(annotation)) is not None:
+        return f"its keys are: {', '.join(found.model_fields)}"
     if field is None:
         return None
     default = field.get_default(call_default_factory=False)
@@ -115,10 +123,11 @@ def _hint(key: KeyPath) -> str | None:
 
 
 def _unknown_key(key: KeyPath, where: str) -> Problem:
-    section: Any = Config
+    annotation: Any = Config
     for part in key[:-1]:
-        section = child(section, part)
-    known = list(section.model_fields)
+        annotation = child(annotation, part)
+    holder = section(annotation)
+    known = list(holder.model_fields) if holder else []
     near = difflib.get_close_matches(str(key[-1]), known, 1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
     return Problem(where, f"unknown key `{key[-1]}`" + (f" in `{_dotted(key[:-1])}`" if key[1:] else ""), hint)

@@ -36,6 +36,8 @@ teacher:
   model: ~/models/teacher.gguf
   # Or answers already logged, instead of a model:
   # log: requests.jsonl
+  # Several teachers, asked one after the other, are a list of such sections; what they say becomes one answer by
+  # `combine: mean` (of their class probabilities), majority or dawid_skene (who agrees with whom tells whom to trust).
 
 filter:
   # Labels the teacher is less sure of than this do not teach.

@@ -4,23 +4,32 @@ A template is rendered once with marks in place of the messages, and cut at the 
 tokens; message text never may, so that a row containing `<|im_end|>` cannot close its turn. Whoever tokenises takes the
 segments as they come.
 
-Templates come with models, which come from strangers: they run in Jinja's immutable sandbox, with a cap on their size
-and on that of what they render.
+Templates come with models, which come from strangers: they run in Jinja's immutable sandbox, in a process of its own
+with limits on time and memory (`tasks/rendering.py`), and with a cap on their size and on that of what they render.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlxdistill.errors import ModelError
+from mlxdistill.tasks import rendering
+from mlxdistill.tasks.rendering import MOST_SAID_CHARACTERS, MOST_SECONDS
 
 MOST_TEMPLATE_CHARACTERS = 200_000
-MOST_RENDERED_CHARACTERS = 2_000_000  # without the texts, which are put in afterwards
-MOST_MESSAGE_CHARACTERS = 300
+MOST_WALL_SECONDS = 60.0  # on a machine so busy that the seconds of the processor take that long
 CLOSED_THINKING = "<think>\n\n</think>\n\n"
+OPEN_THINKING = "<think>\n"
+_SECRET = secrets.token_hex(12)  # one for the whole process, so that the same chat is rendered once
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +62,9 @@ def render_chat(
 
     Raises ModelError where the template fails, or is or renders too much.
     """
-    marks = {f"\u27e6{secrets.token_hex(12)}\u27e7": message["content"] for message in messages}
+    marks = {f"\u27e6{_SECRET}-{number}\u27e7": message["content"] for number, message in enumerate(messages)}
     marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
-    rendered = _render(template, marked, special_tokens, generation_prompt, not close_thinking, where)
+    rendered = _rendered(template, marked, special_tokens, generation_prompt, not close_thinking, where)
     if generation_prompt and close_thinking and "<think>" in template and not _thinking_is_closed(rendered):
         rendered = re.sub(r"<think>\s*$", "", rendered) + CLOSED_THINKING
     pieces = re.split("(" + "|".join(map(re.escape, marks)) + ")", rendered) if marks else [rendered]
@@ -97,7 +106,7 @@ def _thinking_is_closed(rendered: str) -> bool:
     return rendered.rstrip().endswith("</think>")
 
 
-def _render(
+def _rendered(
     template: str,
     messages: Sequence[Mapping[str, str]],
     special_tokens: Mapping[str, str],
@@ -105,55 +114,47 @@ def _render(
     enable_thinking: bool,
     where: str | None,
 ) -> str:
-    from jinja2 import TemplateError, TemplateSyntaxError
-    from jinja2.exceptions import SecurityError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
     if len(template) > MOST_TEMPLATE_CHARACTERS:
         message = (
             f"the model's chat template has {len(template)} characters; at most {MOST_TEMPLATE_CHARACTERS} are run"
         )
         raise ModelError(message, where=where, hint="use another model")
+    variables = {
+        "messages": messages,
+        "add_generation_prompt": generation_prompt,
+        "enable_thinking": enable_thinking,
+        "tools": None,
+        **special_tokens,
+    }
+    outcome = _run(json.dumps({"template": template, "variables": variables}))
+    line = f" in its line {outcome['line']}" if outcome.get("line") else ""
+    match outcome.get("fault"):
+        case None:
+            return str(outcome["text"])
+        case "unsafe":
+            message, hint = f"the model's chat template does something unsafe: {outcome['said']}", "use another model"
+        case "memory":
+            message, hint = "the model's chat template takes too much memory", "use another model"
+        case "seconds":
+            message, hint = f"the model's chat template runs for more than {MOST_SECONDS} s", "use another model"
+        case _:
+            message = f"the model's chat template fails{line}: {outcome['said']}"
+            hint = "use a model with a working chat template"
+    raise ModelError(message, where=where, hint=hint)
 
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda format: (
-        "2025-01-01"
-    )  # a date in a prompt would change every day's answers
+@functools.lru_cache(maxsize=64)
+def _run(request: str) -> dict[str, Any]:
+    """What `tasks/rendering.py` answers, in a process that the system stops where it takes too long."""
+    command = [sys.executable, "-P", rendering.__file__]
     try:
-        pieces = environment.from_string(template).generate(
-            messages=messages,
-            add_generation_prompt=generation_prompt,
-            enable_thinking=enable_thinking,
-            tools=None,
-            **special_tokens,
-        )
-        return _joined(pieces)
-    except SecurityError as error:
-        message = f"the model's chat template does something unsafe: {_one_line(error)}"
-        raise ModelError(message, where=where, hint="use another model") from error
-    except Exception as error:  # a stranger's program may fail in any way
-        line = f" in its line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
-        message = f"the model's chat template fails{line}: {_one_line(error)}"
-        raise ModelError(message, where=where, hint="use a model with a working chat template") from error
-
-
-def _one_line(error: Exception) -> str:
-    """What a template says may be of any length."""
-    return " ".join(str(error).split())[:MOST_MESSAGE_CHARACTERS] or type(error).__name__
-
-
-def _joined(pieces: Iterable[str]) -> str:
-    joined = []
-    room = MOST_RENDERED_CHARACTERS
-    for piece in pieces:
-        joined.append(piece)
-        room -= len(piece)
-        if room < 0:
-            raise ValueError(f"it renders more than {MOST_RENDERED_CHARACTERS} characters")
-    return "".join(joined)
+        done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=MOST_WALL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"fault": "seconds"}
+    if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+        return {"fault": "seconds"}
+    if done.returncode:
+        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        return {"fault": "failed", "said": last[0][:MOST_SAID_CHARACTERS] if last else f"exit code {done.returncode}"}
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mlxdistill.errors import Problem
+from mlxdistill.tasks.forms import LABEL_ONLY, AnswerForm
 from mlxdistill.tasks.rows import canonical_json, content_hash
 
 # Past this many labels a student learns the list from its rows faster than it reads it from every prompt.
 MOST_LABELS_IN_STUDENT_PROMPT = 20
 
-TEACHER_PROMPT = "{instruction}\n\nLabels:\n{labels}\n\nText:\n{text}\n\nAnswer with one label only."
+TEACHER_PROMPT = "{instruction}\n\nLabels:\n{labels}\n\nText:\n{text}\n\n{answer}"
 STUDENT_PROMPT = "{instruction}\nAnswer with one of: {names}.\n\n{text}"
 STUDENT_PROMPT_MANY_LABELS = "{instruction}\n\n{text}"
 
@@ -69,19 +70,39 @@ class ClassificationTask:
     def verbalizer(self, name: str) -> str:
         return self.verbalizers[self.names.index(name)]
 
-    def teacher_prompt(self, template: str | None = None) -> Prompt:
-        """The teacher's prompt: every label with its description. `template` as in `check_template`."""
-        return self._fill(template or TEACHER_PROMPT)
+    def teacher_prompt(self, template: str | None = None, *, shift: int = 0, form: AnswerForm | None = None) -> Prompt:
+        """The teacher's prompt: every label with its description.
+
+        Args:
+            template: as in `check_template`.
+            shift: the labels are listed from this one on, and those before it at the end.
+            form: how the answer is to be written; None: as nothing but a label.
+        """
+        return self._fill(template or TEACHER_PROMPT, shift, form.request if form else LABEL_ONLY)
 
     def student_prompt(self, template: str | None = None) -> Prompt:
         """The student's prompt: as short as the task allows, because the student pays for it on every row."""
         few = len(self.labels) <= MOST_LABELS_IN_STUDENT_PROMPT
         return self._fill(template or (STUDENT_PROMPT if few else STUDENT_PROMPT_MANY_LABELS))
 
-    def _fill(self, template: str) -> Prompt:
-        described = "\n".join(f"- {label.verbalizer}: {label.description}" for label in self.labels)
+    def read(self, text: str, form: AnswerForm) -> str | None:
+        """The label that an answer of this form names, or None."""
+        written = form.take_apart(text)
+        if written is None:
+            return None
+        exact = (label.name for label in self.labels if label.verbalizer == written.label)
+        return next(exact, None) or self.parse(written.label)
+
+    def _fill(self, template: str, shift: int = 0, answer: str = LABEL_ONLY) -> Prompt:
+        listed = self.labels[shift:] + self.labels[:shift]
+        described = "\n".join(f"- {label.verbalizer}: {label.description}" for label in listed)
         head, tail = template.split("{text}")
-        values = {"{instruction}": self.instruction, "{labels}": described, "{names}": ", ".join(self.verbalizers)}
+        values = {
+            "{instruction}": self.instruction,
+            "{labels}": described,
+            "{names}": ", ".join(label.verbalizer for label in listed),
+            "{answer}": answer,
+        }
         pattern = re.compile("|".join(re.escape(mark) for mark in values))
         return Prompt(*(pattern.sub(lambda match: values[match.group()], part) for part in (head, tail)))
 
@@ -134,7 +155,7 @@ def _plain_label(text: str, known: Mapping[str, str]) -> str | None:
 
 def check_template(template: str) -> str | None:
     """What is wrong with a prompt file, or None. It must hold `{text}` once; `{instruction}`, `{labels}` (names with
-    descriptions) and `{names}` (names only) are filled in where they stand."""
+    descriptions), `{names}` (names only) and `{answer}` (how to write the answer) are filled in where they stand."""
     count = template.count("{text}")
     return None if count == 1 else f"a prompt holds {{text}} exactly once, this one {count} times"
 

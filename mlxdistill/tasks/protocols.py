@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from mlxdistill.tasks.rows import Row
 
@@ -23,6 +23,9 @@ class Answer:
             and its end was cut); `missing` (a recorded teacher never saw this row).
         text: the raw text, for answers that were generated.
         seconds: the row's share of the model's time.
+        sample: which of several answers of one teacher to this row (see `Labeller.samples`).
+        agreement: of an answer that several were made into, the share of them that named its label.
+        copied_from: the id of the row whose answer this is, where that one's text is nearly the same.
     """
 
     row_id: str
@@ -31,6 +34,9 @@ class Answer:
     outcome: Outcome = "answered"
     text: str | None = None
     seconds: float = 0.0
+    sample: int = 0
+    agreement: float | None = None
+    copied_from: str | None = None
 
 
 class Progress(Protocol):
@@ -54,8 +60,21 @@ class Labeller(Protocol):
     def prompt_fingerprint(self) -> str:
         """Changes whenever the prompt does."""
 
-    def label(self, rows: Sequence[Row], done: frozenset[str], progress: Progress) -> Iterator[list[Answer]]:
-        """Answers in waves, each ready to be committed. Rows whose id is in `done` are not answered again.
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """The numbers of the answers that every row gets: of sampled answers 0, 1, ...; of label orders, the shifts."""
+
+    @property
+    def settings(self) -> Mapping[str, Any] | None:
+        """The tuned settings in use; None before any row was answered, or where there is nothing to tune."""
+
+    def prepare(self, rows: int, settings: Mapping[str, Any] | None) -> None:
+        """Says how many rows there will be, and with which settings rows of this job were answered before."""
+
+    def label(
+        self, rows: Sequence[Row], done: frozenset[tuple[str, int]], progress: Progress
+    ) -> Iterator[list[Answer]]:
+        """Answers in waves, each ready to be committed: one to every row and sample but those in `done`.
 
         Which rows share a wave depends on `rows` alone, so that going on after a stop repeats the same waves.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,27 @@ def content_id(text: str) -> str:
     return content_hash(normalised(text))[:16]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file that this program wrote. Raises DataError where it was edited or cut."""
-    rows = []
+def iter_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file that this program wrote, one at a time. Raises DataError where it was edited or cut."""
     for number, record in enumerate(read_jsonl(path), start=1):
         try:
-            rows.append(Row.from_json(record))
+            yield Row.from_json(record)
         except ValueError as error:
             hint = "the file was edited or cut; make it anew"
             raise DataError(
                 "not a row: it needs id, text, gold and meta", where=f"{path}:{number}", hint=hint
             ) from error
-    return rows
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All of them."""
+    return list(iter_rows(path))
+
+
+def count_rows(path: Path) -> int:
+    """How many lines the file has."""
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

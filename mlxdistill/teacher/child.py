@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlxdistill.teacher.engine import Model
-from mlxdistill.teacher.scoring import LabelPrompt, Limits, Scorer
-from mlxdistill.teacher.threads import use_fastest
+from mlxdistill.teacher.lanes import Limits
+from mlxdistill.teacher.prompts import LabelPrompt
+from mlxdistill.teacher.scoring import Scorer
+from mlxdistill.teacher.tuning import Choices, tune
 from mlxdistill.workers.channel import Channel
 
 ENTRY = "mlxdistill.teacher.child:open_teacher"
@@ -17,34 +19,34 @@ ENTRY = "mlxdistill.teacher.child:open_teacher"
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
-    """What to open, and how. Where `limits.threads` is None, the fastest number is found by trying."""
+    """What to open, and how. `prompts`: by sample number; what `choices` leave open is found by trying."""
 
     model: Path
-    prompt: LabelPrompt
-    limits: Limits
+    prompts: Mapping[int, LabelPrompt]
+    choices: Choices
 
 
 @dataclass(frozen=True, slots=True)
 class LabelQuestion:
-    """Rows (id, text) to label; those in `done` are answered already.
-
-    `finished` and `total` rows: where this question stands in the whole that the user waits for.
-    """
+    """Rows (id, text) to label; those in `done` (id, sample) are answered already."""
 
     rows: tuple[tuple[str, str], ...]
-    done: frozenset[str]
-    finished: int
-    total: int
+    done: frozenset[tuple[str, int]]
+    job_rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class LabelStats:
-    """What labelling took: rows answered, tokens decoded for them, rows truncated, seconds; and the limits in use."""
+    """What labelling took: answers given, tokens decoded for them, rows truncated, seconds; and the limits in use.
+
+    `engine_seconds`: those of them that llama.cpp took.
+    """
 
     rows: int = 0
     tokens: int = 0
     truncated: int = 0
     seconds: float = 0.0
+    engine_seconds: float = 0.0
     limits: Limits | None = None
 
     def __add__(self, other: LabelStats) -> LabelStats:
@@ -53,6 +55,7 @@ class LabelStats:
             self.tokens + other.tokens,
             self.truncated + other.truncated,
             self.seconds + other.seconds,
+            self.engine_seconds + other.engine_seconds,
             other.limits or self.limits,
         )
 
@@ -66,24 +69,29 @@ class LabelStats:
 
 
 def open_teacher(request: TeacherRequest, channel: Channel) -> Callable[[LabelQuestion, Channel], LabelStats]:
-    """Loads the model, decodes what all rows share, and returns the function that labels (see `workers/child.py`)."""
-    scorer = Scorer(Model(request.model), request.prompt, request.limits).__enter__()
-    if request.limits.threads is None:
-        use_fastest(scorer.engine, scorer.shared_tokens, channel)
-    total = LabelStats(limits=scorer.limits)
+    """Loads the model and returns the function that labels (see `workers/child.py`).
+
+    It sends `Tuned` once, before its first answers, and then lists of answers.
+    """
+    model = Model(request.model)
+    scorer: Scorer | None = None
+    total = LabelStats()
 
     def answer(question: LabelQuestion, channel: Channel) -> LabelStats:
-        nonlocal total
+        nonlocal scorer, total
+        if scorer is None:
+            scorer, tuned = tune(model, request.prompts, request.choices, question.rows, question.job_rows, channel)
+            channel.send(tuned)
         stats = LabelStats(limits=scorer.limits)
         began = time.perf_counter()
         for wave in scorer.score(question.rows, question.done):
             seconds = time.perf_counter() - began
             truncated = sum(answer.outcome == "truncated" for answer in wave.answers)
-            stats += LabelStats(len(wave.answers), wave.tokens, truncated, seconds)
-            total += LabelStats(len(wave.answers), wave.tokens, truncated, seconds)
+            new = LabelStats(len(wave.answers), wave.tokens, truncated, seconds, wave.engine_seconds)
+            stats, total = stats + new, total + new
             channel.advance(
-                question.finished + wave.finished,
-                question.total,
+                wave.finished,
+                len(question.rows),
                 rows_per_second=total.rows_per_second,
                 tokens_per_second=total.tokens_per_second,
             )

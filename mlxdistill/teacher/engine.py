@@ -13,6 +13,7 @@ import ctypes
 import functools
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ class EngineSettings:
         n_seq: sequences, the prefix's included.
         n_outputs: most logits asked of one llama_decode; sizes llama.cpp's buffers.
         threads: of the CPU; `Engine.use_threads` changes it.
+        unified: one memory for all sequences; otherwise each has n_ctx / n_seq cells of its own, and a token belongs to
+            one sequence.
+        skips_masked: on a processor, attention that passes over the cells of other sequences, which pays where a call
+            has a token or two of each of many; but it adds up in float16: log probabilities move by 1e-3 to 5e-2.
     """
 
     n_ctx: int
@@ -72,6 +77,8 @@ class EngineSettings:
     n_seq: int
     n_outputs: int
     threads: int
+    unified: bool = True
+    skips_masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +94,13 @@ class Token:
 class Model:
     """A GGUF model's weights and vocabulary. A context manager.
 
+    Args:
+        weights: load them; without, only the vocabulary can be asked.
+
     Raises ModelError where the file is not whole or llama.cpp does not load it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, weights: bool = True) -> None:
         import llama_cpp
 
         self.path = path
@@ -100,6 +110,7 @@ class Model:
         llama_cpp.llama_backend_init()
         _complaints.clear()
         parameters = llama_cpp.llama_model_default_params()
+        parameters.vocab_only = not weights
         self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.pointer:
             raise self.error("llama.cpp does not load this model", "use another model, or get this one again")
@@ -109,6 +120,9 @@ class Model:
             self.close()
             raise ModelError("not a model that goes on with text", where=str(path), hint="use a chat model")
 
+        self.is_recurrent = bool(
+            llama_cpp.llama_model_is_recurrent(self.pointer) or llama_cpp.llama_model_is_hybrid(self.pointer)
+        )
         first = self.tokenise("a", control=False)[:1]
         self.adds_space = bool(first) and self.piece(first[0]).startswith(b" ")
 
@@ -129,6 +143,19 @@ class Model:
         """A ModelError with the first thing that llama.cpp complained of in the call that failed."""
         said = f" ({_complaints[0]})" if _complaints else ""
         return ModelError(message + said, where=str(self.path), hint=hint)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the model is computed by a graphics processor."""
+        return bool(self._llama.llama_supports_gpu_offload())
+
+    @property
+    def cell_bytes(self) -> int:
+        """Memory of one cell of the key-value memory, in float16."""
+        heads: int = self._llama.llama_model_n_head(self.pointer)
+        width = self._llama.llama_model_n_embd(self.pointer) // max(1, heads)
+        shared = self._llama.llama_model_n_head_kv(self.pointer)
+        return int(2 * 2 * self._llama.llama_model_n_layer(self.pointer) * shared * width)
 
     @property
     def bos(self) -> int | None:
@@ -185,6 +212,7 @@ class Engine:
         self._llama = llama_cpp
         self.decodes = 0
         self.tokens = 0
+        self.seconds = 0.0  # of llama.cpp's own work
         _complaints.clear()
         self._context = llama_cpp.llama_init_from_model(model.pointer, _parameters(settings))
         if not self._context:
@@ -212,9 +240,9 @@ class Engine:
         """`target` becomes a copy of `source`, in cells shared with it."""
         self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
-    def forget(self, sequence: int) -> None:
-        """Empties a sequence."""
-        self._llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+    def forget(self, sequence: int, start: int = 0) -> None:
+        """Empties a sequence from this position on. A recurrent model's is emptied whole or not at all."""
+        self._llama.llama_memory_seq_rm(self._memory, sequence, start or -1, -1)
 
     def decode(self, tokens: Sequence[Token], read: Callable[[int, NDArray[np.float32]], None]) -> None:
         """Decodes the tokens in order, in as many calls as n_batch demands.
@@ -229,14 +257,17 @@ class Engine:
         for start in range(0, len(tokens), self.settings.n_batch):
             part = tokens[start : start + self.settings.n_batch]
             self._decode_part(part)
-            for index, token in enumerate(part):
-                if token.wanted:
-                    read(start + index, self._logits(index))
+            wanted = [index for index, token in enumerate(part) if token.wanted]
+            for index, logits in zip(wanted, self._logits(len(wanted)), strict=True):
+                read(start + index, logits)
 
     def _decode_part(self, tokens: Sequence[Token]) -> None:
         batch = _Batch(tokens)
         _complaints.clear()
+        began = time.perf_counter()
         code = self._llama.llama_decode(self._context, batch.structure)
+        self._llama.llama_synchronize(self._context)
+        self.seconds += time.perf_counter() - began
         if code == NO_SLOT:
             raise NoSlot
         if code != 0:
@@ -245,11 +276,14 @@ class Engine:
         self.decodes += 1
         self.tokens += len(tokens)
 
-    def _logits(self, index: int) -> NDArray[np.float32]:
-        pointer = self._llama.llama_get_logits_ith(self._context, index)
+    def _logits(self, count: int) -> NDArray[np.float32]:
+        """Of the last call's tokens that wanted them, in their order: (count, vocabulary), llama.cpp's own memory."""
+        if not count:
+            return np.empty((0, self.model.vocabulary_size), np.float32)
+        pointer = self._llama.llama_get_logits(self._context)
         if not pointer:
             raise self.model.error("llama.cpp gave no logits", "use another model")
-        return np.ctypeslib.as_array(pointer, shape=(self.model.vocabulary_size,))
+        return np.ctypeslib.as_array(pointer, shape=(count, self.model.vocabulary_size))
 
 
 class _Batch:
@@ -287,9 +321,9 @@ def _parameters(settings: EngineSettings) -> Any:
     parameters.n_outputs_max_per_seq = 0  # no limit of its own: a branch wants logits after each of its labels' tokens
     parameters.n_threads = settings.threads
     parameters.n_threads_batch = settings.threads
-    parameters.kv_unified = True  # otherwise copying part of a sequence aborts the process
+    parameters.kv_unified = settings.unified
     if not llama_cpp.llama_supports_gpu_offload():
-        # On the CPU it adds up in float16, which moves log probabilities by 1e-3 to 5e-2 from wave to wave.
-        parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        enabled, disabled = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.flash_attn_type = enabled if settings.skips_masked else disabled
     parameters.swa_full = True  # a sliding window would have forgotten what a branch goes back to
     return parameters

@@ -9,9 +9,11 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import math
 import re
 import struct
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -38,6 +40,7 @@ BLOCKS: Mapping[int, tuple[int, int]] = {
 # fmt: on
 
 _STRING, _ARRAY = 8, 9
+_BLOCK, _EXPERT = "block", "expert"
 # fmt: off
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 # fmt: on
@@ -45,6 +48,27 @@ _TOKENS = "tokenizer.ggml.tokens"
 _PER_TOKEN = ("tokenizer.ggml.scores", "tokenizer.ggml.token_type")
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _AGAIN = "get the file again"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What a model's time and memory follow from; 0 where the file does not say.
+
+    Attributes:
+        layers, width, heads, kv_heads, head_width, feed_forward: of the transformer; where layers differ and the file
+            lists them one by one, `kv_heads` is `heads` and `feed_forward` four times the width.
+        block_weights: that every token is multiplied with, of experts those in use.
+        head_weights: that are multiplied where logits are wanted.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    feed_forward: int
+    block_weights: int
+    head_weights: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +84,7 @@ class GgufInfo:
         chat_template: Jinja source, or None.
         bos_token, eos_token: their text, or None.
         file_bytes: of all parts together.
+        shape: what its cost follows from.
     """
 
     files: tuple[Path, ...]
@@ -71,6 +96,7 @@ class GgufInfo:
     bos_token: str | None
     eos_token: str | None
     file_bytes: int
+    shape: ModelShape
 
 
 def inspect_gguf(path: Path) -> GgufInfo:
@@ -80,8 +106,9 @@ def inspect_gguf(path: Path) -> GgufInfo:
     """
     header = _read_header(path)
     files = _parts(path, header)
+    headers = [header]
     for number, part in enumerate(files[1:], start=1):
-        _check_part(part, number, len(files))
+        headers.append(_check_part(part, number, len(files)))
     kind = header.text("general.type")
     if kind not in (None, "model"):
         raise ModelError(
@@ -102,6 +129,26 @@ def inspect_gguf(path: Path) -> GgufInfo:
         bos_token=header.token("tokenizer.ggml.bos_token_id"),
         eos_token=header.token("tokenizer.ggml.eos_token_id"),
         file_bytes=sum(part.stat().st_size for part in files),
+        shape=_shape(header, architecture, headers),
+    )
+
+
+def _shape(header: _Header, architecture: str, headers: Sequence[_Header]) -> ModelShape:
+    def number(key: str, otherwise: int) -> int:
+        return header.whole_number(f"{architecture}.{key}") or otherwise
+
+    width, heads = number("embedding_length", 0), number("attention.head_count", 1)
+    experts = number("expert_count", 1)
+    block, expert = (sum(each.weights[kind] for each in headers) for kind in (_BLOCK, _EXPERT))
+    return ModelShape(
+        layers=number("block_count", 0),
+        width=width,
+        heads=heads,
+        kv_heads=number("attention.head_count_kv", heads),
+        head_width=number("attention.key_length", width // heads),
+        feed_forward=number("feed_forward_length", 4 * width),
+        block_weights=block + expert * min(experts, number("expert_used_count", experts)) // experts,
+        head_weights=width * len(header.tokens),
     )
 
 
@@ -110,6 +157,7 @@ class _Header:
     path: Path
     values: Mapping[str, Any]
     tokens: list[bytes]
+    weights: Counter[str]  # matrices of the blocks, by what they are
 
     def text(self, key: str) -> str | None:
         value = self.values.get(key)
@@ -241,7 +289,7 @@ def _read_metadata(reader: _Reader, count: int) -> _Header:
     for key in _PER_TOKEN:
         if lengths.get(key, len(tokens)) != len(tokens):
             _damaged(reader.path, f"{key} does not have one item for each token")
-    return _Header(reader.path, values, tokens)
+    return _Header(reader.path, values, tokens, Counter())
 
 
 def _walk_strings(reader: _Reader, length: int, keep: list[bytes] | None) -> None:
@@ -268,6 +316,8 @@ def _check_tensors(reader: _Reader, count: int, header: _Header) -> None:
         if kind not in BLOCKS:
             hint = "get this model in another quantization"
             raise ModelError(f"tensor {name!r:.80} is of unknown type {kind}", where=str(reader.path), hint=hint)
+        if dimensions > 1 and name.startswith("blk."):
+            header.weights[_EXPERT if "_exps." in name else _BLOCK] += math.prod(shape)
         items, size = BLOCKS[kind]
         if 0 in shape or shape[0] % items or offset % alignment:
             _damaged(reader.path, f"tensor {name!r:.80} has an impossible shape or place")
@@ -299,9 +349,10 @@ def _parts(path: Path, header: _Header) -> tuple[Path, ...]:
     return tuple(path.with_name(name) for name in names)
 
 
-def _check_part(path: Path, number: int, count: int) -> None:
+def _check_part(path: Path, number: int, count: int) -> _Header:
     if not path.is_file():
         raise ModelError(f"part {number + 1} of {count} is missing", where=str(path), hint="get all parts of the set")
     header = _read_header(path)
     if header.whole_number("split.no") != number or header.whole_number("split.count") != count:
         _damaged(path, f"not part {number + 1} of {count}")
+    return header

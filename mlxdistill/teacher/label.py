@@ -1,22 +1,32 @@
 """Asking a teacher about rows, and keeping every answer at once.
 
-Rows already answered by the same teacher to the same prompt about the same text are not asked again.
+Rows already answered by the same teacher to the same prompt about the same text are not asked again, and rows that take
+the answer to another row not at all. Rows come as a stream, a piece at a time, so that memory does not grow with their
+number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mlxdistill.errors import DataError
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Answer, Labeller, Progress
 from mlxdistill.tasks.rows import Row, content_hash
 
+ROWS_PER_PIECE = 8192  # whole chunks of the scorer, so that asking in pieces changes no wave
+
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """What labelling did: rows asked for, answers taken from the store, answers new, and what they were."""
+    """What labelling did: rows asked for, answers taken from the store, answers new, and what all of them were.
+
+    `missing`: answers that nobody gave (rows that a recorded teacher never saw); `copied`: rows that took the answer to
+    another row.
+    """
 
     rows: int
     from_store: int
@@ -24,53 +34,97 @@ class LabelSummary:
     unparsable: int
     truncated: int
     missing: int
+    copied: int = 0
 
 
 def label_rows(
-    labeller: Labeller, labels: Sequence[str], rows: Sequence[Row], store: LabelStore, progress: Progress
+    labeller: Labeller,
+    number: int,
+    rows: Iterable[Row],
+    total: int,
+    store: LabelStore,
+    progress: Progress,
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> LabelSummary:
     """Labels the rows and commits each wave before the next begins.
 
     Args:
-        labels: the task's label names, in order.
+        number: the labeller's, in the store.
         rows: may name the same row twice (a row in two test sets), but not two texts under one id.
+        total: how many rows there are, for the progress.
+        sources: row id -> id of the row whose answers it takes, instead of being asked about (`find_sources`). It may
+            have been answered itself before; then it keeps that.
 
     Raises DataError for an id with two texts, and whatever the labeller raises.
     """
-    hashes: dict[str, str] = {}
-    unique: list[Row] = []
-    for row in rows:
-        digest = content_hash(row.text)
-        if row.id not in hashes:
-            hashes[row.id] = digest
-            unique.append(row)
-        elif hashes[row.id] != digest:
-            hint = "give the rows distinct ids, or leave `data.fields.id` out"
-            raise DataError("two rows with different texts have this id", where=f"row {row.id}", hint=hint)
-    number = store.labeller(labeller.fingerprint, labeller.prompt_fingerprint, labels)
-    answered = store.answered(number)
-    done = frozenset(row_id for row_id, digest in hashes.items() if answered.get(row_id) == digest)
-    new = 0
-    if len(done) < len(hashes):
-        for wave in labeller.label(unique, done, progress):
-            store.add(number, wave, hashes)
-            new += len(wave)
-    answers = answers_of(store, number, hashes)
+    wanted = frozenset(labeller.samples)
+    from_store = new = begun = 0
+    store.begin_asking()
+    kept = store.settings(number)
+    labeller.prepare(total, kept)
+    for piece in _pieces(rows):
+        hashes = {row.id: content_hash(row.text) for row in piece}
+        _check_ids(piece, hashes, store.ask(hashes))
+        unique = list({row.id: row for row in piece if row.id not in sources}.values())
+        asked = {(row.id, sample) for row in unique for sample in wanted}
+        done = store.answered(number, hashes) & asked
+        from_store += len(done)
+        if len(done) < len(asked):
+            for wave in labeller.label(unique, done, _Part(progress, begun, total)):
+                store.add(number, wave, hashes)
+                if kept is None and labeller.settings is not None:
+                    kept = dict(labeller.settings)
+                    store.keep_settings(number, kept)
+                new += len(wave)
+        begun += len(piece)
+        progress.advance(begun, total)
+    copied = store.copy(number, sources)
+    asked_rows, outcomes = store.asked(number, wanted)
     return LabelSummary(
-        rows=len(hashes),
-        from_store=len(done),
+        rows=asked_rows,
+        from_store=from_store,
         new=new,
-        unparsable=sum(answer.label is None for answer in answers.values()),
-        truncated=sum(answer.outcome == "truncated" for answer in answers.values()),
-        missing=len(hashes) - len(answers),
+        unparsable=outcomes.get("unparsable", 0),
+        truncated=outcomes.get("truncated", 0),
+        missing=asked_rows * len(wanted) - sum(outcomes.values()),
+        copied=copied,
     )
 
 
+class _Part:
+    """Progress of a piece as progress of the whole."""
+
+    def __init__(self, progress: Progress, begun: int, total: int) -> None:
+        self._progress = progress
+        self._begun = begun
+        self._total = total
+
+    def advance(self, done: int, total: int, **figures: float) -> None:
+        self._progress.advance(self._begun + done, self._total, **figures)
+
+    def note(self, message: str) -> None:
+        self._progress.note(message)
+
+
+def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while piece := list(itertools.islice(iterator, ROWS_PER_PIECE)):
+        yield piece
+
+
+def _check_ids(piece: Iterable[Row], hashes: dict[str, str], other_text: list[str]) -> None:
+    other_text += [row.id for row in piece if content_hash(row.text) != hashes[row.id]]
+    if other_text:
+        hint = "give the rows distinct ids, or leave `data.fields.id` out"
+        raise DataError("two rows with different texts have this id", where=f"row {other_text[0]}", hint=hint)
+
+
 def answers_of(store: LabelStore, labeller: int, hashes: dict[str, str]) -> dict[str, Answer]:
-    """Row id -> answer, for those rows (id -> hash of their text) that the labeller has answered as they now read."""
-    answered = store.answered(labeller)
-    return {
-        answer.row_id: answer
-        for answer in store.answers(labeller)
-        if answer.row_id in hashes and answered[answer.row_id] == hashes[answer.row_id]
-    }
+    """Row id -> answer, for those rows (id -> hash of their text) that the labeller has answered as they now read.
+
+    Of several answers to a row, the first: whoever has several has made them into one (`teacher/opinions.py`).
+    """
+    found: dict[str, Answer] = {}
+    for answer in store.answers(labeller, hashes):
+        found.setdefault(answer.row_id, answer)
+    return found

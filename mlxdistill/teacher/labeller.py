@@ -1,34 +1,30 @@
-"""The parent's side of the teacher: which model, which prompt, and rows in, answers out.
-
-The model's process starts with the first row that needs an answer, so that a run which has them all loads nothing.
-"""
+"""Teachers as the parent sees them: the one that the configuration names, and the one that scores labels."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from mlxdistill.config.models import TeacherConfig
-from mlxdistill.errors import ModelError
 from mlxdistill.platform.models import cached_sha256, find_gguf
-from mlxdistill.tasks.chat import user_turn
 from mlxdistill.tasks.classification import ClassificationTask
 from mlxdistill.tasks.protocols import Answer, Progress
 from mlxdistill.tasks.rows import Row, canonical_json, content_hash
-from mlxdistill.teacher.child import ENTRY, LabelQuestion, LabelStats, TeacherRequest
+from mlxdistill.teacher.asking import ModelLabeller
+from mlxdistill.teacher.child import ENTRY, TeacherRequest
+from mlxdistill.teacher.generating import GeneratingLabeller
 from mlxdistill.teacher.gguf import GgufInfo, inspect_gguf
+from mlxdistill.teacher.prompts import LabelPrompt, asked_turn
 from mlxdistill.teacher.recorded import RecordedLabeller
-from mlxdistill.teacher.scoring import CHUNK_ROWS, LabelPrompt, Limits
-from mlxdistill.workers import Worker
-
-ROWS_PER_QUESTION = 8 * CHUNK_ROWS  # whole chunks, so that asking in pieces changes no wave
+from mlxdistill.teacher.remembered import TUNED, machine_key, remember, remembered
+from mlxdistill.teacher.tuning import Choices
 
 
-class LlamaLabeller:
-    """A GGUF model as a `Labeller`. A context manager: the model's process ends with the block.
+class LlamaLabeller(ModelLabeller):
+    """A GGUF model that scores the labels of each row, as a `Labeller`.
 
     Args:
         config: the teacher, with a `model`.
@@ -39,100 +35,57 @@ class LlamaLabeller:
     Raises ModelError where the model is missing, damaged or of a kind that cannot be asked.
     """
 
+    _request: TeacherRequest
+
     def __init__(
         self, config: TeacherConfig, task: ClassificationTask, progress: Progress, template: str | None = None
     ) -> None:
         assert config.model is not None
         info = inspect_gguf(find_gguf(config.model))
-        self._request = TeacherRequest(info.files[0], _prompt(info, config, task, template), _limits(config))
-        self._progress = _Relay(progress)
-        self.fingerprint = content_hash(
-            canonical_json(
-                {
-                    "model_sha256": [cached_sha256(path, progress.note) for path in info.files],
-                    "llama_cpp_python": version("llama-cpp-python"),
-                    "answer": config.answer,
-                    "thinking": config.thinking,
-                    "n_ctx": config.n_ctx,
-                    "n_batch": config.n_batch,
-                    "n_seq": config.n_seq,
-                }
-            )
+        prompts = _prompts(info, config, task, template)
+        prompt = prompts[0]
+        choices = Choices(config.n_ctx, config.n_batch, config.n_seq, config.threads, config.kv)
+        hashes = [cached_sha256(path, progress.note) for path in info.files]
+        decoding = {
+            "model_sha256": hashes,
+            "llama_cpp_python": version("llama-cpp-python"),
+            "answer": config.answer,
+            "thinking": config.thinking,
+            "n_ctx": config.n_ctx,
+            "n_batch": config.n_batch,
+            "n_seq": config.n_seq,
+            "kv": config.kv,
+        }
+        parts = [prompt.before, prompt.head, prompt.tail, prompt.after, prompt.verbalizers]
+        super().__init__(
+            ENTRY,
+            TeacherRequest(info.files[0], prompts, choices),
+            info,
+            samples=tuple(prompts),
+            fingerprint=content_hash(canonical_json(decoding)),
+            prompt_fingerprint=content_hash(canonical_json(parts)),
+            progress=progress,
         )
-        prompt = self._request.prompt
-        self.prompt_fingerprint = content_hash(
-            canonical_json([prompt.before, prompt.head, prompt.tail, prompt.after, prompt.verbalizers])
-        )
-        self.info = info
-        self.stats = LabelStats()
-        self.peak_memory_bytes = 0
-        self._worker: Worker | None = None
+        self._machine_key = machine_key(hashes)
 
-    @property
-    def settings(self) -> dict[str, int] | None:
-        """How the model was run (n_ctx, n_batch, n_seq, threads), or None before any row was answered."""
-        return dataclasses.asdict(self.stats.limits) if self.stats.limits else None
+    def prepare(self, rows: int, settings: Mapping[str, Any] | None) -> None:
+        super().prepare(rows, settings)
+        choices = self._request.choices
+        known, origin = settings, "as for the answers already there"
+        if known is None and None in (choices.n_batch, choices.n_seq, choices.kv):
+            known, origin = remembered(self._machine_key), "the fastest when tried on this machine before"
+        if known is not None and known.keys() >= TUNED.keys():
+            found = {name: known[name] for name in TUNED if getattr(choices, name) is None}
+            choices = dataclasses.replace(choices, **found, origin=origin if found else choices.origin)
+            self._request = dataclasses.replace(self._request, choices=choices)
 
-    def __enter__(self) -> LlamaLabeller:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def label(self, rows: Sequence[Row], done: frozenset[str], progress: Progress) -> Iterator[list[Answer]]:
-        """Answers in waves; see `tasks.protocols.Labeller`.
-
-        Raises ModelError, WorkerError where the model's process dies, Interrupted after Ctrl-C. What was yielded before
-        the generator is resumed counts as kept.
-        """
-        self._progress.target = progress
-        for start in range(0, len(rows), ROWS_PER_QUESTION):
-            part = rows[start : start + ROWS_PER_QUESTION]
-            ids = frozenset(row.id for row in part)
-            if ids <= done:
-                progress.advance(start + len(part), len(rows))
-                continue
-            texts = tuple((row.id, row.text) for row in part)
-            yield from self._ask(LabelQuestion(texts, ids & done, start, len(rows)))
-
-    def _ask(self, question: LabelQuestion) -> Iterator[list[Answer]]:
-        worker = self._open()
-        whole = False
-        try:
-            yield from worker.ask(question)
-            whole = True
-            self.stats += worker.result
-        finally:
-            self.peak_memory_bytes = max(self.peak_memory_bytes, worker.peak_memory_bytes)
-            if not whole:
-                self._close()  # the child may be in the midst of an answer that nobody waits for
-
-    def _open(self) -> Worker:
-        if self._worker is None:
-            self._progress.note(f"loading {self._request.model.name}")
-            worker = Worker(ENTRY, self._request, name="teacher", progress=self._progress)
-            self._worker = worker.__enter__()
-        return self._worker
-
-    def _close(self) -> None:
-        if self._worker is not None:
-            worker, self._worker = self._worker, None
-            worker.__exit__()
-
-
-class _Relay:
-    """Progress to whoever asked last: a worker outlives the question it was started for."""
-
-    def __init__(self, target: Progress) -> None:
-        self.target = target
-
-    def advance(self, done: int, total: int, **figures: float) -> None:
-        self.target.advance(done, total, **figures)
-
-    def note(self, message: str) -> None:
-        self.target.note(message)
+    def label(
+        self, rows: Sequence[Row], done: frozenset[tuple[str, int]], progress: Progress
+    ) -> Iterator[list[Answer]]:
+        yield from super().label(rows, done, progress)
+        if self.tuned is not None and self.stats.tokens_per_second:
+            found = self.settings if self.tuned.tried > 1 else None
+            remember(self._machine_key, self.stats.tokens_per_second, found)
 
 
 def open_labeller(
@@ -144,7 +97,7 @@ def open_labeller(
     text_column: str | None = None,
     id_column: str | None = None,
     strict: bool = False,
-) -> LlamaLabeller | RecordedLabeller:
+) -> LlamaLabeller | GeneratingLabeller | RecordedLabeller:
     """The teacher that the configuration names, as a context manager.
 
     Args:
@@ -156,6 +109,8 @@ def open_labeller(
     """
     if config.log is not None:
         return RecordedLabeller(config, task, text_column=text_column, id_column=id_column, strict=strict)
+    if config.answer == "generate":
+        return GeneratingLabeller(config, task, progress, template)
     return LlamaLabeller(config, task, progress, template)
 
 
@@ -169,24 +124,15 @@ def check_teacher(name: str, *, thinking: bool) -> Path:
     return path
 
 
-def asked_turn(info: GgufInfo, *, thinking: bool) -> tuple[str, str]:
-    """What the model's template puts before and after a prompt, up to the answer's first token.
-
-    Raises ModelError where the model has no template, or where it does not work.
-    """
-    where = str(info.files[0])
-    if info.chat_template is None:
-        hint = "use an instruction-tuned model, whose GGUF file holds a chat template"
-        raise ModelError("the model has no chat template", where=where, hint=hint)
-    special_tokens = {"bos_token": info.bos_token or "", "eos_token": info.eos_token or ""}
-    return user_turn(info.chat_template, special_tokens=special_tokens, close_thinking=not thinking, where=where)
-
-
-def _prompt(info: GgufInfo, config: TeacherConfig, task: ClassificationTask, template: str | None) -> LabelPrompt:
+def _prompts(
+    info: GgufInfo, config: TeacherConfig, task: ClassificationTask, template: str | None
+) -> dict[int, LabelPrompt]:
+    """By how far the list of labels is shifted: every label comes first, in the middle and last about equally often."""
     before, after = asked_turn(info, thinking=config.thinking)
-    prompt = task.teacher_prompt(template)
-    return LabelPrompt(before, prompt.head, prompt.tail, after, task.names, task.verbalizers)
-
-
-def _limits(config: TeacherConfig) -> Limits:
-    return Limits(config.n_ctx, config.n_batch, config.n_seq, config.threads)
+    count = len(task.labels)
+    orders = min(config.label_orders, count)
+    prompts = {}
+    for shift in sorted({round(order * count / orders) for order in range(orders)}):
+        prompt = task.teacher_prompt(template, shift=shift)
+        prompts[shift] = LabelPrompt(before, prompt.head, prompt.tail, after, task.names, task.verbalizers)
+    return prompts

@@ -1,14 +1,15 @@
 """A teacher that has already answered: what a request log says it said.
 
 A row is found by its id, then by its text. An id whose text differs is another row's, and its answer is not used. Rows
-that no log answers are counted as missing, never guessed. Of several answers to one row the first counts.
+that no log answers stay without an answer, never guessed. Of several answers to one row the first counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from mlxdistill.config.models import TeacherConfig
 from mlxdistill.rundir.files import file_sha256
@@ -38,7 +39,8 @@ class RecordedLabeller:
     """
 
     peak_memory_bytes = 0
-    settings: dict[str, int] | None = None
+    settings: dict[str, Any] | None = None
+    samples = (0,)
 
     def __init__(
         self,
@@ -54,7 +56,6 @@ class RecordedLabeller:
         self._task = task
         self._answers: dict[tuple[str | None, str | None], str] = {}  # by id and hash of the text, as far as known
         self.bad_lines = BadLines(strict)
-        self.missing = 0
         self.stats = LabelStats()
         hashes = [self._read(Path(file).expanduser(), text_column, id_column) for file in config.log]
         self.fingerprint = content_hash(
@@ -79,23 +80,23 @@ class RecordedLabeller:
     ) -> None:
         return
 
-    def label(self, rows: Sequence[Row], done: frozenset[str], progress: Progress) -> Iterator[list[Answer]]:
-        """Answers in waves; rows that no log answers are left out, and counted in `missing`."""
-        self.missing = 0
+    def prepare(self, rows: int, settings: Mapping[str, Any] | None) -> None:
+        """There is nothing to prepare."""
+
+    def label(
+        self, rows: Sequence[Row], done: frozenset[tuple[str, int]], progress: Progress
+    ) -> Iterator[list[Answer]]:
+        """Answers in waves; rows that no log answers are left out."""
         for start in range(0, len(rows), WAVE_ROWS):
             wave = []
             for row in rows[start : start + WAVE_ROWS]:
                 text = self._find(row)
-                if text is None:
-                    self.missing += 1
-                elif row.id not in done:
+                if text is not None and (row.id, 0) not in done:
                     wave.append(self._answer(row, text))
             self.stats += LabelStats(rows=len(wave))
             progress.advance(min(start + WAVE_ROWS, len(rows)), len(rows))
             if wave:
                 yield wave
-        if self.missing:
-            progress.note(f"{self.missing} of {len(rows)} rows have no logged answer")
 
     def _read(self, path: Path, text_column: str | None, id_column: str | None) -> str:
         for entry in read_log(path, text_column=text_column, id_column=id_column):

@@ -5,72 +5,53 @@ inside a chunk, and packed into waves that fill n_batch. Waves depend on the row
 answered before: logits move a little with the shape of a wave, and going on after a stop must give the same answers.
 
 A label's probability is the product of its tokens' probabilities, each over the whole vocabulary, normalised over the
-labels.
+labels in float64.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlxdistill.errors import ModelError
-from mlxdistill.platform.cores import usable_cores
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.trie import build_trie
-from mlxdistill.teacher.branches import Plan, Step, plan_branches
-from mlxdistill.teacher.engine import Engine, EngineSettings, Model, NoSlot, Token
-from mlxdistill.teacher.tokens import plain_tokens, template_tokens
+from mlxdistill.teacher.branches import plan_branches
+from mlxdistill.teacher.engine import Engine, Model, NoSlot
+from mlxdistill.teacher.lanes import MOST_SEQUENCES, Lane, Layout, Limits
+from mlxdistill.teacher.prompts import LabelPrompt, prompt_tokens, verbalizer_tokens
+from mlxdistill.teacher.tokens import first_tokens
 
 CHUNK_ROWS = 1024
-MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
-PREFIX = 0  # the sequence that holds what all rows share
-CHARACTERS_PER_TOKEN = 16  # more than nearly any text has; how much of a long row is tokenised at first
-
-
-@dataclass(frozen=True, slots=True)
-class LabelPrompt:
-    """A prompt in its parts: template, prompt, the row's text, prompt, template; and what may be answered.
-
-    Attributes:
-        before, after: the chat template's own text, in which control tokens count.
-        head, tail: the prompt around the row's text, in which they do not.
-        labels: their names, in the order of the probabilities.
-        verbalizers: the text of each.
-    """
-
-    before: str
-    head: str
-    tail: str
-    after: str
-    labels: tuple[str, ...]
-    verbalizers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`n_ctx`: most tokens of a prompt with its labels; `n_batch`: of one decode; `n_seq`: most rows of a wave.
-
-    `threads`: of the CPU; None: one for every core that may be used.
-    """
-
-    n_ctx: int
-    n_batch: int
-    n_seq: int
-    threads: int | None
+SPLIT_TEXT_TOKENS = 256  # longest text of a row in a split memory, of which every sequence has room for one
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Answers to rows decoded together, the tokens decoded for them, and how many rows are finished by now."""
+    """Answers to rows decoded together, what was decoded for them, and how many rows are finished by now.
+
+    `engine_seconds`: of llama.cpp's own work.
+    """
 
     answers: list[Answer]
     tokens: int
+    engine_seconds: float
     finished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What `Scorer.try_out` decoded."""
+
+    waves: int
+    rows: int
+    tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,90 +63,159 @@ class _Row:
 
 
 class Scorer:
-    """Scores rows against one prompt. A context manager.
+    """Scores rows against one prompt, or several that list the labels in different orders. A context manager.
+
+    Args:
+        prompts: by the number that answers to it have as their sample.
 
     Raises ModelError where the labels cannot be told apart or the prompt leaves no room for a text.
     """
 
-    def __init__(self, model: Model, prompt: LabelPrompt, limits: Limits) -> None:
+    def __init__(self, model: Model, prompts: Mapping[int, LabelPrompt], limits: Limits) -> None:
+        first = next(iter(prompts.values()))
         self._model = model
-        self._labels = prompt.labels
-        self._prefix, self._tail = _shared_tokens(model, prompt)
-        spaced = prompt.after[-1:].isspace()  # otherwise the space that some vocabularies add is what the model expects
-        verbalizers = [plain_tokens(model, text, follows_text=spaced) for text in prompt.verbalizers]
-        paths = build_trie(verbalizers, _end_of_turn(model), prompt.labels).paths
-        self._plans = plan_branches(paths, MOST_SEQUENCES - 1)
-        width = max(plan.branches for plan in self._plans)
+        self._labels = first.labels
+        self._samples = tuple(prompts)
+        self._prompts = [prompt_tokens(model, prompt) for prompt in prompts.values()]
+        paths = build_trie(verbalizer_tokens(model, first), _end_of_turn(model), first.labels).paths
+        self._plans = plan_branches(paths, 1 if model.is_recurrent else MOST_SEQUENCES - len(prompts))
         self._inner = max(len(plan.inner) for plan in self._plans)
+        self._tail = max(len(prompt.tail) for prompt in self._prompts)
         n_ctx = min(limits.n_ctx, model.info.context_length or limits.n_ctx)
-        n_batch = min(limits.n_batch, n_ctx)
-        self._most_rows = max(1, min(limits.n_seq, (MOST_SEQUENCES - 1) // width, n_batch // (1 + self._inner)))
-        self._room = n_ctx - len(self._prefix) - len(self._tail) - self._inner
-        if self._room < 1:
+        self._longest = n_ctx - self._tail - self._inner - max(len(prompt.prefix) for prompt in self._prompts)
+        if self._longest < 1:
             message = (
-                f"the prompt and its labels take {n_ctx - self._room} of {n_ctx} tokens and leave no room for a text"
+                f"the prompt and its labels take {n_ctx - self._longest} of {n_ctx} tokens and leave no room for a text"
             )
             raise ModelError(message, where=str(model.path), hint="shorten the prompt, or raise teacher.n_ctx")
-        self._wave_tokens = min(n_batch, n_ctx - len(self._prefix))
-        sequences = 1 + self._most_rows * width
-        outputs = max(sequences, min(n_batch, self._most_rows * (1 + self._inner)))  # llama.cpp wants one a sequence
-        settings = EngineSettings(n_ctx, n_batch, sequences, outputs, limits.threads or usable_cores())
-        self.engine = Engine(model, settings)
+        kv = limits.kv if self.may_split else "unified"
+        self._limits = replace(limits, n_ctx=n_ctx, kv=kv)
+        self._lanes: dict[Layout, Lane] = {}
+
+    @property
+    def may_split(self) -> bool:
+        """Whether a split key-value memory can hold these labels and prompts."""
+        chains = all(plan.branches == 1 for plan in self._plans)
+        return chains and len(self._prompts) == 1 and not self._model.is_recurrent
 
     @property
     def limits(self) -> Limits:
-        """As they are in use: the model, the prompt and the labels may have lowered what was asked for."""
-        settings = self.engine.settings
-        return Limits(settings.n_ctx, settings.n_batch, self._most_rows, self.engine.threads)
+        """As they are in use. `n_seq` stays as asked for: how many rows fit in a wave depends on the labels too, and
+        the model's next labels shall not inherit that."""
+        return replace(self._limits, threads=self.engine.threads)
+
+    @property
+    def engine(self) -> Engine:
+        return self._lane(0).engine
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens that are decoded once for all rows."""
+        return max(len(prompt.prefix) for prompt in self._prompts)
+
+    @property
+    def inner_tokens(self) -> int:
+        """Tokens of the labels that are decoded with each row."""
+        return sum(len(plan.inner) for plan in self._plans)
 
     @property
     def shared_tokens(self) -> list[int]:
         """What all rows have around their texts."""
-        return self._prefix + self._tail
+        return [*self._prompts[0].prefix, *self._prompts[0].tail]
 
     def __enter__(self) -> Scorer:
-        self.engine.__enter__()
-        tokens = [Token(token, position, (PREFIX,)) for position, token in enumerate(self._prefix)]
-        self.engine.decode(tokens, lambda index, logits: None)
+        self._lane(0)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.engine.__exit__(kind, error, trace)
+        for lane in self._lanes.values():
+            lane.__exit__(kind, error, trace)
+        self._lanes.clear()
 
-    def score(self, rows: Sequence[tuple[str, str]], done: frozenset[str] = frozenset()) -> Iterator[Wave]:
-        """Answers rows (id, text) in waves. Rows in `done` take part in their waves' making, but are not answered.
+    def use_threads(self, count: int) -> None:
+        """Decodes with so many threads of the CPU from here on."""
+        self._limits = replace(self._limits, threads=count)
+        for lane in self._lanes.values():
+            lane.engine.use_threads(count)
+
+    def try_out(self, rows: Sequence[tuple[str, str]], waves: int, most_tokens: int | None = None) -> Tried:
+        """Decodes some of these rows' waves, long and short, and forgets the answers.
+
+        Args:
+            waves: how many.
+            most_tokens: of each wave only the first rows, with so many tokens at most (one row at least).
+        """
+        made = list(self._waves(rows))
+        chosen = [made[int((place + 0.5) * len(made) / waves)] for place in range(waves)] if len(made) > waves else made
+        if most_tokens is not None:
+            shared = self._tail + self._inner
+            chosen = [wave[: max(1, most_tokens // (len(wave[-1].tokens) + shared))] for wave in chosen]
+        before, began = self._decoded()[0], time.perf_counter()
+        for wave in chosen:
+            self._log_probabilities(wave, 0)
+        seconds = time.perf_counter() - began
+        return Tried(len(chosen), sum(map(len, chosen)), self._decoded()[0] - before, seconds)
+
+    def score(self, rows: Sequence[tuple[str, str]], done: frozenset[tuple[str, int]] = frozenset()) -> Iterator[Wave]:
+        """Answers rows (id, text) in waves, to each prompt. Those in `done` (id, sample) take part in their waves'
+        making, but are not answered.
 
         Raises ModelError, with the row's id, where the model returns something that is not a number.
         """
         finished = 0
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
-            if all(row_id in done for row_id, _ in chunk):
+            if all((row_id, sample) in done for row_id, _ in chunk for sample in self._samples):
                 finished += len(chunk)
                 continue
             for wave in self._waves(chunk):
                 finished += len(wave)
-                if all(row.id in done for row in wave):
-                    continue
-                before, began = self.engine.tokens, time.perf_counter()
-                scores = self._log_probabilities(wave)
-                seconds = (time.perf_counter() - began) / len(wave)
-                answers = [
-                    self._answer(row, score, seconds)
-                    for row, score in sorted(zip(wave, scores, strict=True), key=lambda pair: pair[0].index)
-                    if row.id not in done
-                ]
-                yield Wave(answers, self.engine.tokens - before, finished)
+                answers: list[Answer] = []
+                tokens, engine_seconds = self._decoded()
+                for number, sample in enumerate(self._samples):
+                    if all((row.id, sample) in done for row in wave):
+                        continue
+                    began = time.perf_counter()
+                    scores = self._log_probabilities(wave, number)
+                    seconds = (time.perf_counter() - began) / len(wave)
+                    answers += [
+                        self._answer(row, sample, score, seconds)
+                        for row, score in sorted(zip(wave, scores, strict=True), key=lambda pair: pair[0].index)
+                        if (row.id, sample) not in done
+                    ]
+                if answers:
+                    after, seconds_after = self._decoded()
+                    yield Wave(answers, after - tokens, seconds_after - engine_seconds, finished)
+
+    def _decoded(self) -> tuple[int, float]:
+        """Tokens, and llama.cpp's seconds, so far."""
+        engines = [lane.engine for lane in self._lanes.values()]
+        return sum(engine.tokens for engine in engines), sum(engine.seconds for engine in engines)
+
+    def _lane(self, length: int) -> Lane:
+        """The lane for texts of so many tokens."""
+        short = min(SPLIT_TEXT_TOKENS, self._longest)
+        kv: Layout = "split" if self._limits.kv == "split" and length <= short else "unified"
+        if kv not in self._lanes:
+            longest = short if kv == "split" else self._longest
+            lane = Lane(self._model, self._prompts, self._plans, replace(self._limits, kv=kv), longest)
+            self._lanes[kv] = lane.__enter__()
+        return self._lanes[kv]
 
     def _waves(self, chunk: Sequence[tuple[str, str]]) -> Iterator[list[_Row]]:
         rows = [self._row(index, row_id, text) for index, (row_id, text) in enumerate(chunk)]
         wave: list[_Row] = []
         tokens = 0
+        lane = self._lane(0)
         for row in sorted(rows, key=lambda row: (len(row.tokens), row.index)):
-            needed = len(row.tokens) + self._inner
-            if wave and (len(wave) == self._most_rows or tokens + needed > self._wave_tokens):
+            needed = len(row.tokens) + self._tail + self._inner
+            if wave and (
+                len(wave) == lane.most_rows
+                or tokens + needed > lane.most_tokens
+                or len(row.tokens) > lane.longest >= len(wave[-1].tokens)
+            ):
                 yield wave
                 wave, tokens = [], 0
             wave.append(row)
@@ -174,64 +224,26 @@ class Scorer:
             yield wave
 
     def _row(self, index: int, row_id: str, text: str) -> _Row:
-        length = self._room * CHARACTERS_PER_TOKEN
-        tokens = plain_tokens(self._model, text[:length])
-        while length < len(text) and len(tokens) <= self._room:
-            length *= 4
-            tokens = plain_tokens(self._model, text[:length])
-        return _Row(index, row_id, tokens[: self._room] + self._tail, len(tokens) > self._room)
+        tokens, truncated = first_tokens(self._model, text, self._longest)
+        return _Row(index, row_id, tokens, truncated)
 
-    def _log_probabilities(self, rows: Sequence[_Row]) -> NDArray[np.float64]:
+    def _log_probabilities(self, rows: Sequence[_Row], number: int) -> NDArray[np.float64]:
         """Log probabilities of the labels, not yet normalised over them: (rows, labels)."""
+        lane = self._lane(len(rows[-1].tokens))
         scores = np.empty((len(rows), len(self._labels)))
         try:
             for plan in self._plans:
-                scores[:, plan.labels] = self._decode(rows, plan)
+                scores[:, plan.labels] = lane.log_probabilities([row.tokens for row in rows], plan, number)
         except NoSlot:
             if len(rows) == 1:
                 hint = "lower teacher.n_batch, or raise teacher.n_ctx"
                 raise ModelError("the context has no room for this row", where=f"row {rows[0].id}", hint=hint) from None
             half = len(rows) // 2
-            return np.concatenate([self._log_probabilities(rows[:half]), self._log_probabilities(rows[half:])])
+            return np.concatenate([self._log_probabilities(part, number) for part in (rows[:half], rows[half:])])
         return scores
 
-    def _decode(self, rows: Sequence[_Row], plan: Plan) -> NDArray[np.float64]:
-        tokens: list[Token] = []
-        asked: dict[int, tuple[int, int]] = {}
-        for index, row in enumerate(rows):
-            first = 1 + index * plan.branches
-            branches = tuple(range(first, first + plan.branches))
-            start = len(self._prefix)
-            tokens += [Token(token, start + place, branches) for place, token in enumerate(row.tokens[:-1])]
-            start += len(row.tokens)
-            asked[len(tokens)] = (index, 0)
-            tokens.append(Token(row.tokens[-1], start - 1, branches, wanted=True))
-            for number, node in enumerate(plan.inner, start=1):
-                asked[len(tokens)] = (index, number)
-                through = branches[node.start : node.end]
-                tokens.append(Token(node.token, start + node.depth, through, wanted=True))
-        sequences = range(1, 1 + len(rows) * plan.branches)
-        found: dict[tuple[int, Step], float] = {}
-
-        def read(place: int, logits: NDArray[np.float32]) -> None:
-            index, node = asked[place]
-            wanted = plan.next_tokens[node]
-            for token, value in zip(wanted, _log_softmax_at(logits, wanted), strict=True):
-                found[index, Step(node, token)] = float(value)
-
-        try:
-            for sequence in sequences:
-                self.engine.branch(PREFIX, sequence)
-            self.engine.decode(tokens, read)
-        finally:
-            for sequence in sequences:
-                self.engine.forget(sequence)
-        return np.array(
-            [[sum(found[index, step] for step in path) for path in plan.paths] for index in range(len(rows))]
-        )
-
-    def _answer(self, row: _Row, score: NDArray[np.float64], seconds: float) -> Answer:
-        if np.isnan(score).any() or np.isneginf(score.max()):
+    def _answer(self, row: _Row, sample: int, score: NDArray[np.float64], seconds: float) -> Answer:
+        if np.isnan(score).any() or not np.isfinite(score.max()):
             hint = "the model file may be damaged: get it again, or use another quantization"
             raise ModelError("the model's answer is not a number", where=f"row {row.id}", hint=hint)
         probabilities = np.exp(score - score.max())
@@ -242,20 +254,8 @@ class Scorer:
             probabilities=tuple(probabilities.tolist()),
             outcome="truncated" if row.truncated else "answered",
             seconds=seconds,
+            sample=sample,
         )
-
-
-def _shared_tokens(model: Model, prompt: LabelPrompt) -> tuple[list[int], list[int]]:
-    """Tokens before and after a row's text."""
-    prefix = template_tokens(model, prompt.before)
-    if model.bos is not None and prefix[:1] != [model.bos]:
-        prefix.insert(0, model.bos)
-    prefix += plain_tokens(model, prompt.head, follows_text=bool(prompt.before))
-    tail = plain_tokens(model, prompt.tail) + template_tokens(model, prompt.after, follows_text=True)
-    if not tail:
-        message = "the chat template ends with the user's text, and marks no beginning of an answer"
-        raise ModelError(message, where=str(model.path), hint="end the prompt with a line after {text}")
-    return prefix, tail
 
 
 def _end_of_turn(model: Model) -> int:
@@ -263,12 +263,3 @@ def _end_of_turn(model: Model) -> int:
         hint = "use an instruction-tuned model"
         raise ModelError("the model has no token that ends a turn", where=str(model.path), hint=hint)
     return model.end_of_turn
-
-
-def _log_softmax_at(logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.float64]:
-    """log softmax over the whole vocabulary in float64, at some tokens."""
-    with np.errstate(invalid="ignore"):  # what is not a number is found, and named with its row, further up
-        shifted = np.subtract(logits, logits.max(), dtype=np.float64)
-        chosen = shifted[list(tokens)]
-        result: NDArray[np.float64] = chosen - np.log(np.exp(shifted, out=shifted).sum())
-    return result

@@ -14,6 +14,7 @@ import re
 
 from mlxdistill.teacher.engine import Model
 
+CHARACTERS_PER_TOKEN = 16  # more than nearly any text has; how much of a long text is tokenised at first
 _BEFORE = "\n"
 
 
@@ -41,6 +42,17 @@ def plain_tokens(model: Model, text: str, *, follows_text: bool = True) -> list[
         for index, (start, end) in enumerate(itertools.pairwise(bounds))
         for token in plain_tokens(model, text[start:end], follows_text=follows_text or index > 0)
     ]
+
+
+def first_tokens(model: Model, text: str, most: int) -> tuple[list[int], bool]:
+    """The first `most` tokens of a row's text, and whether the text was cut for it: how every row that does not fit is
+    truncated."""
+    length = most * CHARACTERS_PER_TOKEN
+    tokens = plain_tokens(model, text[:length])
+    while length < len(text) and len(tokens) <= most:
+        length *= 4
+        tokens = plain_tokens(model, text[:length])
+    return tokens[:most], len(tokens) > most
 
 
 def _tokenise(model: Model, text: str, *, control: bool, follows_text: bool) -> list[int]:

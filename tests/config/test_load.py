@@ -256,8 +256,8 @@ def test_a_section_that_is_set_leaves_no_folder_behind(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("text", ["[x", "*foo", "Decide: a: b", "{braces} in it", "[1, 2]", "7", "true", "a # b", "&"])
 def test_text_for_a_key_that_takes_text_stays_text(tmp_path: Path, text: str) -> None:
-    config = load_config(write(tmp_path, GOOD), [f"task.instruction={text}", f"teacher.name={text}"], {}).config
-    assert config.task.instruction == config.teacher.name == text.partition(" #")[0]
+    config = load_config(write(tmp_path, GOOD), [f"task.instruction={text}", f"teacher.answer_key={text}"], {}).config
+    assert config.task.instruction == config.teacher.answer_key == text.partition(" #")[0]
 
 
 def test_settings_are_read_as_yaml_where_that_fits(tmp_path: Path) -> None:
@@ -328,3 +328,78 @@ def test_settings_without_a_file_follow_the_environment_too() -> None:
     environment = {"MLXDISTILL_TRAIN__EPOCHS": "4", "MLXDISTILL_TRAIN__SEED": "4", "MLXDISTILL_DATA__SEED": "4"}
     student, train = parse_settings(["train.seed=5"], "org/name", environment)
     assert (student.model, train.epochs, train.seed) == ("org/name", 4, 5)
+
+
+SEVERAL = GOOD.replace(
+    "teacher: {model: ./teacher.gguf}\n",
+    "teacher:\n  - {model: ./a.gguf, name: small}\n  - log: [one.jsonl, sub/two.jsonl]\n    answer_values: {1: yes}\n",
+)
+
+
+def test_several_teachers_are_a_list_and_every_value_has_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, SEVERAL)
+    loaded = load_config(
+        path, ["teacher.0.n_batch=64", "teacher.1.log=three.jsonl"], {"MLXDISTILL_TEACHER__0__SEED": "3"}
+    )
+    first, second = loaded.config.teachers["small"], loaded.config.teachers["teacher2"]
+    assert (first.model, first.n_batch, first.seed) == (str(tmp_path / "a.gguf"), 64, 3)
+    assert second.log == (str(Path("three.jsonl").absolute()),)
+    assert loaded.origin(("teacher", 0, "name")) == f"{path}:8"
+    assert loaded.origin(("teacher", 0, "n_batch")) == "--set teacher.0.n_batch"
+    assert loaded.origin(("teacher", 0, "seed")) == "MLXDISTILL_TEACHER__0__SEED"
+    assert loaded.origin(("teacher", 1, "answer_values", "1")) == f"{path}:10"
+    assert loaded.origin(("teacher", 1, "n_ctx")) == "default"
+    logs = load_config(path, (), {}).config.teachers["teacher2"].log
+    assert logs == (str(tmp_path / "one.jsonl"), str(tmp_path / "sub/two.jsonl"))
+
+
+def test_a_list_of_teachers_can_be_set_on_the_command_line(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), ["teacher=[{model: org/a}, {model: org/b, name: b}]"], {}).config
+    assert list(config.teachers) == ["teacher1", "b"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message", "hint"),
+    [
+        (
+            "teacher.n_batch=64",
+            "teacher.n_batch cannot be set: teacher is a list of 2 and has no item n_batch",
+            "0.n_b",
+        ),
+        (
+            "teacher.2.seed=1",
+            "teacher.2.seed cannot be set: teacher is a list of 2 and has no item 2",
+            "teacher.0.seed",
+        ),
+        ("teacher.0.n_bach=64", "unknown key `n_bach` in `teacher.0`", "did you mean `n_batch`?"),
+        ("teacher.1.seed=-1", "`teacher.1.seed`: input should be greater than or equal to 0, not '-1'", None),
+        ("teacher.0.name.x=1", "teacher.0.name.x cannot be set: name is a single value", None),
+    ],
+)
+def test_a_mistake_in_one_of_several_teachers_is_one_problem(
+    tmp_path: Path, setting: str, message: str, hint: str | None
+) -> None:
+    [(where, said, mend)] = problems(write(tmp_path, SEVERAL), setting)
+    assert (where, said.replace("'", "")) == (f"--set {setting.partition('=')[0]}", message.replace("'", ""))
+    assert hint is None or hint in (mend or "")
+
+
+@pytest.mark.parametrize(
+    ("teachers", "line", "expected"),
+    [
+        ("[]", 7, "give at least one teacher"),
+        ("[{model: a.gguf, name: x}, {model: b.gguf, name: x}]", 7, "two teachers have the same `name`"),
+        ("[{model: a.gguf, name: teacher2}, {model: b.gguf}]", 7, "two teachers have the same `name`"),
+        ("[{model: a.gguf}, b.gguf]", 7, "`teacher.1`: input should be a section with keys of its own"),
+        ("[{model: a.gguf}, {model: a.gguf, log: b}]", 7, "`teacher.1`: a teacher is either a `model` or a `log`"),
+        ("{log: a.jsonl, calibrate: content_free}", 7, "are of a `model`, not of a `log`"),
+        ("[{model: a.gguf}, {log: b, answer_values: {x: yess}}]", 7, "`teacher.1.answer_values` maps 'x' to 'yess'"),
+    ],
+)
+def test_what_is_wrong_with_several_teachers_is_said_once(
+    tmp_path: Path, teachers: str, line: int, expected: str
+) -> None:
+    path = write(tmp_path, GOOD.replace("{model: ./teacher.gguf}", teachers))
+    [(where, message, _)] = problems(path)
+    assert where == f"{path}:{line}"
+    assert expected in message

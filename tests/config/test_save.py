@@ -41,7 +41,7 @@ def config(labels: list[str], description: str = "") -> Config:
             "labels": {name: {"description": description} for name in labels},
         },
         "data": {"source": "/rows.jsonl"},
-        "teacher": {"model": "org/teacher", "name": description, "answer_values": {description: labels[0]}},
+        "teacher": {"model": "org/teacher", "answer_key": description, "answer_values": {description: labels[0]}},
         "student": {"model": "org/student"},
     }
     return Config.model_validate(sections)
@@ -68,3 +68,12 @@ def test_plain_words_and_numbers_stay_bare() -> None:
     assert "    ok:\n" in text
     assert "  seed: 0\n" in text
     assert 'source: "/rows.jsonl"' in text
+
+
+def test_several_teachers_are_read_back(tmp_path: Path) -> None:
+    one = config(["a", "b"])
+    teachers = [{"model": "org/teacher", "name": "x", "label_orders": 3}, {"log": ["/a.jsonl", "/b.jsonl"]}]
+    several = Config.model_validate({**one.model_dump(mode="json"), "teacher": teachers, "combine": "majority"})
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(several), "utf-8")
+    assert load_config(path, environment={}).config == several

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdistill.errors import ModelError
@@ -27,6 +31,7 @@ def render(template: str, *contents: str, **options: bool) -> list[Segment]:
     return render_chat(template, messages, special_tokens={}, generation_prompt=True, **options)
 
 
+@settings(deadline=None)  # the first example waits for a process
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_what_a_user_wrote_is_never_template_text(text: str) -> None:
     segments = render(CHATML, text)
@@ -92,3 +97,29 @@ def test_a_broken_template_is_said_with_the_model_and_the_line_in_one_line() -> 
     assert caught.value.where == "org/name"
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for _ in range(99999) %}{% for _ in range(99999) %}{% endfor %}{% endfor %}", "runs for more than 5 s"),
+        ("{{ 'text' * 99999999999 }}", "takes too much memory"),
+        ("{{ 9 ** (9 ** 9) }}", "runs for more than 5 s"),
+        ("{% for n in range(60) %}{% set _ = n %}{% endfor %}{{ 'x' | center(99999999999) }}", "takes too much memory"),
+    ],
+)
+def test_a_template_without_end_is_stopped_in_any_thread(template: str, message: str) -> None:
+    if sys.platform == "darwin" and "memory" in message:
+        message = "takes too much memory|runs for more than"  # macOS does not keep the limit on memory
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ModelError, match=message) as caught:
+        pool.submit(render, template, "text").result()
+    assert caught.value.hint == "use another model"
+
+
+def test_the_same_chat_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = CHATML + "{# once #}"
+    first = render(template, "one")
+    monkeypatch.setattr(subprocess, "run", None)
+    assert render(template, "two") == [Segment("two", control=False) if part.text == "one" else part for part in first]
+    with pytest.raises(TypeError):
+        render(template + " ", "three")

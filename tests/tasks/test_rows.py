@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdistill.errors import DataError
-from mlxdistill.tasks.rows import Row, read_rows, write_rows
+from mlxdistill.tasks.rows import Row, count_rows, iter_rows, read_rows, write_rows
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 WHOLE = {"id": "b", "text": "text", "fields": None, "gold": None, "meta": {}}
@@ -22,6 +22,16 @@ def test_rows_come_back_as_they_went(tmp_path_factory: pytest.TempPathFactory, r
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     write_rows(path, rows)
     assert read_rows(path) == rows
+    assert count_rows(path) == len(rows)
+
+
+def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(WHOLE) + "\nbroken\n", "utf-8")
+    rows = iter_rows(path)
+    assert next(rows) == Row("b", "text")
+    with pytest.raises(DataError, match=r"rows\.jsonl:2"):
+        next(rows)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlxdistill.config.models import TeacherConfig
@@ -17,13 +18,13 @@ from mlxdistill.platform.cores import usable_cores
 from mlxdistill.tasks.classification import ClassificationTask, Label
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import Row
-from mlxdistill.teacher import labeller as module
 from mlxdistill.teacher.engine import Model
 from mlxdistill.teacher.labeller import LlamaLabeller, open_labeller
+from mlxdistill.teacher.remembered import remember, remembered
 
 TASK = ClassificationTask("Which is it?", (Label("fine", "civil", "ok"), Label("bad", "rude", "toxic a")))
 ROWS = [Row(f"row-{number}", "card lost " * (number % 7) + "ok") for number in range(40)]
-NONE: frozenset[str] = frozenset()
+NONE: frozenset[tuple[str, int]] = frozenset()
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config_for(path: Path, **settings: Any) -> TeacherConfig:
-    return TeacherConfig(model=str(path), **{"n_ctx": 512, "n_batch": 256, "n_seq": 8, "threads": 1, **settings})
+    return TeacherConfig(
+        model=str(path), **{"n_ctx": 512, "n_batch": 256, "n_seq": 8, "kv": "unified", "threads": 1, **settings}
+    )
 
 
 def opened(path: Path, progress: Any, **settings: Any) -> LlamaLabeller:
@@ -55,24 +58,14 @@ def test_labels_every_row_and_resumes_with_the_same_answers(tiny_gguf: Path, pro
         assert teacher.stats.rows == 40
         assert teacher.stats.tokens > 40
         assert teacher.peak_memory_bytes > 2**20
-        done = frozenset(answer.row_id for answer in answers[:11])
+        done = frozenset((answer.row_id, 0) for answer in answers[:11])
         rest = [answer for wave in teacher.label(ROWS, done, progress) for answer in wave]
         assert plain(rest) == plain(answers[11:])
 
 
-def test_asking_in_pieces_changes_nothing(tiny_gguf: Path, progress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [Row(f"{number}", "a " * (number % 5)) for number in range(1100)]
-    with opened(tiny_gguf, progress) as teacher:
-        whole = [answer for wave in teacher.label(rows, NONE, progress) for answer in wave]
-        monkeypatch.setattr(module, "ROWS_PER_QUESTION", module.CHUNK_ROWS)
-        pieces = [answer for wave in teacher.label(rows, NONE, progress) for answer in wave]
-    assert plain(whole) == plain(pieces)
-    assert len({answer.row_id for answer in whole}) == 1100
-
-
 def test_nothing_is_loaded_when_everything_is_answered(tiny_gguf: Path, progress: Any) -> None:
     with opened(tiny_gguf, progress) as teacher:
-        assert list(teacher.label(ROWS, frozenset(row.id for row in ROWS), progress)) == []
+        assert list(teacher.label(ROWS, frozenset((row.id, 0) for row in ROWS), progress)) == []
         assert teacher.peak_memory_bytes == 0
         assert not progress.notes
 
@@ -88,7 +81,7 @@ def test_ctrl_c_stops_after_the_wave_and_keeps_it(tiny_gguf: Path, progress: Any
                 os.kill(os.getpid(), signal.SIGINT)
     assert 0 < len(kept) < len(ROWS)
     with opened(tiny_gguf, progress) as teacher:
-        done = frozenset(answer.row_id for answer in kept)
+        done = frozenset((answer.row_id, 0) for answer in kept)
         rest = [answer for wave in teacher.label(ROWS, done, progress) for answer in wave]
     assert plain(kept + rest) == plain(whole)
 
@@ -144,9 +137,9 @@ def test_thinking_is_closed_unless_asked_for(make_gguf: Callable[..., Path], pro
         "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
     )
     path = make_gguf(chat_template=template)
-    closed = opened(path, progress)._request.prompt
+    closed = opened(path, progress)._request.prompts[0]
     assert closed.after.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
-    assert opened(path, progress, thinking=True)._request.prompt.after.endswith("assistant\n<think>\n")
+    assert opened(path, progress, thinking=True)._request.prompts[0].after.endswith("assistant\n<think>\n")
 
 
 def test_models_that_cannot_be_asked(make_gguf: Callable[..., Path], tmp_path: Path, progress: Any) -> None:
@@ -204,6 +197,52 @@ def test_how_the_model_was_run_is_told_and_the_number_of_threads_changes_no_answ
             assert teacher.settings is not None
             assert teacher.settings["threads"] == threads or threads is None
             assert teacher.settings["threads"] in range(1, usable_cores() + 1) or threads is not None
-            assert teacher.settings | {"threads": 0} == {"n_ctx": 512, "n_batch": 256, "n_seq": 8, "threads": 0}
+            expected = {"n_ctx": 512, "n_batch": 256, "n_seq": 8, "threads": 0, "kv": "unified"}
+            assert teacher.settings | {"threads": 0} == expected
     assert found[1] == found[2] == found[None]
     assert opened(tiny_gguf, progress, threads=2).fingerprint == opened(tiny_gguf, progress).fingerprint
+
+
+def test_what_was_tuned_is_reused_by_the_job_and_by_the_next(tiny_gguf: Path, progress: Any) -> None:
+    free = {"n_batch": None, "n_seq": None, "kv": None}
+    with opened(tiny_gguf, progress, **free) as teacher:
+        teacher.prepare(len(ROWS), {"n_ctx": 512, "n_batch": 96, "n_seq": 5, "kv": "split", "threads": 7})
+        first = plain([answer for wave in teacher.label(ROWS, NONE, progress) for answer in wave])
+        assert teacher.tuned is not None
+        assert teacher.tuned.reason == "as for the answers already there"
+        assert teacher.settings == {"n_ctx": 512, "n_batch": 96, "n_seq": 5, "kv": "split", "threads": 1}
+    key = teacher._machine_key
+    assert remembered(key) == {"tokens_per_second": pytest.approx(teacher.stats.tokens_per_second)}  # it was not tuned
+    remember(key, 1000.0, {"n_batch": 96, "n_seq": 5, "kv": "split"})
+    with opened(tiny_gguf, progress, **free | {"n_seq": 4}) as teacher:
+        teacher.prepare(len(ROWS), None)
+        assert len(plain([answer for wave in teacher.label(ROWS, NONE, progress) for answer in wave])) == len(first)
+        assert teacher.settings == {"n_ctx": 512, "n_batch": 96, "n_seq": 4, "kv": "split", "threads": 1}
+        assert teacher.tuned is not None
+        assert teacher.tuned.reason == "the fastest when tried on this machine before"
+    assert remembered(key)["n_seq"] == 5
+
+
+@pytest.mark.parametrize(
+    "found", ["not json", "[]", '{"key": 3}', '{"key": {"n_batch": "many", "tokens_per_second": -1.0}}']
+)
+def test_a_damaged_memory_is_no_memory(cache: Path, found: str) -> None:
+    path = cache / "mlxdistill" / "teachers.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(found)
+    assert remembered("key") == {}
+    remember("key", 5.0, None)
+    assert remembered("key") == {"tokens_per_second": 5.0}
+
+
+def test_every_label_order_is_asked(tiny_gguf: Path, progress: Any) -> None:
+    with opened(tiny_gguf, progress, label_orders=5) as teacher:
+        assert teacher.samples == (0, 1)
+        answers = [answer for wave in teacher.label(ROWS, NONE, progress) for answer in wave]
+        assert len({(answer.row_id, answer.sample) for answer in answers}) == len(answers) == 2 * len(ROWS)
+    with opened(tiny_gguf, progress) as plain_teacher:
+        assert plain_teacher.prompt_fingerprint == teacher.prompt_fingerprint
+        only = [answer for wave in plain_teacher.label(ROWS, NONE, progress) for answer in wave]
+    first = [answer.probabilities for answer in answers if answer.sample == 0]
+    assert np.allclose([answer.probabilities for answer in only], first, rtol=0.05)
+    assert not np.allclose([answer.probabilities for answer in answers if answer.sample == 1], first, rtol=0.05)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from mlxdistill.errors import ModelError
 from mlxdistill.tasks.protocols import Answer
-from mlxdistill.teacher import scoring
+from mlxdistill.teacher import scoring, tokens
 from mlxdistill.teacher.engine import Model
-from mlxdistill.teacher.scoring import LabelPrompt, Limits, Scorer
+from mlxdistill.teacher.lanes import Layout, Limits
+from mlxdistill.teacher.prompts import LabelPrompt
+from mlxdistill.teacher.scoring import Scorer
 from mlxdistill.teacher.tokens import plain_tokens, template_tokens
 
 BEFORE, HEAD = "<|im_start|>user\n", "Say which label fits.\n\nText:\n"
@@ -35,7 +38,7 @@ def some_rows(count: int, most_words: int = 25, seed: int = 0) -> list[tuple[str
 
 
 def scored(model: Model, prompt: LabelPrompt, rows: list[tuple[str, str]], limits: Limits) -> dict[str, Answer]:
-    with Scorer(model, prompt, limits) as scorer:
+    with Scorer(model, {0: prompt}, limits) as scorer:
         return {answer.row_id: answer for wave in scorer.score(rows) for answer in wave.answers}
 
 
@@ -169,7 +172,7 @@ def test_labels_that_need_more_sequences_than_there_are(tiny_model: Model, monke
 def test_one_decode_a_wave(tiny_model: Model) -> None:
     rows = some_rows(64, most_words=4)
     for verbalizers in (["ok", "toxic"], ["card lost", "card arrival", "ok ok ok"]):
-        with Scorer(tiny_model, prompt_for(verbalizers), LIMITS) as scorer:
+        with Scorer(tiny_model, {0: prompt_for(verbalizers)}, LIMITS) as scorer:
             before = scorer.engine.decodes
             waves = list(scorer.score(rows))
             assert scorer.engine.decodes - before == len(waves)
@@ -178,8 +181,8 @@ def test_one_decode_a_wave(tiny_model: Model) -> None:
 
 def test_truncation_takes_the_end_of_the_text_only(tiny_model: Model) -> None:
     prompt = prompt_for(["ok", "toxic"])
-    with Scorer(tiny_model, prompt, LIMITS) as scorer:
-        room = scorer._room
+    with Scorer(tiny_model, {0: prompt}, LIMITS) as scorer:
+        room = scorer._longest
         words = "a" + " a" * (room - 1)
         assert len(plain_tokens(tiny_model, words)) == room
         rows = [("fits", words), ("longer", words + " toxic" * 5000), ("shorter", words[:-2])]
@@ -192,10 +195,10 @@ def test_truncation_takes_the_end_of_the_text_only(tiny_model: Model) -> None:
 def test_a_text_of_many_characters_and_few_tokens_is_not_truncated(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "CHARACTERS_PER_TOKEN", 1)
-    with Scorer(tiny_model, prompt_for(["ok", "toxic"]), LIMITS) as scorer:
-        text = "payment" * scorer._room
-        assert len(plain_tokens(tiny_model, text)) == scorer._room
+    monkeypatch.setattr(tokens, "CHARACTERS_PER_TOKEN", 1)
+    with Scorer(tiny_model, {0: prompt_for(["ok", "toxic"])}, LIMITS) as scorer:
+        text = "payment" * scorer._longest
+        assert len(plain_tokens(tiny_model, text)) == scorer._longest
         (wave,) = scorer.score([("row", text)])
     assert wave.answers[0].outcome == "answered"
 
@@ -203,18 +206,18 @@ def test_a_text_of_many_characters_and_few_tokens_is_not_truncated(
 def test_resuming_repeats_the_same_waves(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "CHUNK_ROWS", 16)
     rows = some_rows(60)
-    with Scorer(tiny_model, prompt_for(["ok", "card lost", "card"]), LIMITS) as scorer:
+    with Scorer(tiny_model, {0: prompt_for(["ok", "card lost", "card"])}, LIMITS) as scorer:
         waves = list(scorer.score(rows))
         uninterrupted = [answer for wave in waves for answer in wave.answers]
         assert {answer.row_id for answer in uninterrupted} == {row_id for row_id, _ in rows}
         assert waves[-1].finished == len(rows)
         for kept in (1, 7, len(rows) - 1):
-            done = frozenset(answer.row_id for answer in uninterrupted[:kept])
+            done = frozenset((answer.row_id, 0) for answer in uninterrupted[:kept])
             rest = [answer for wave in scorer.score(rows, done) for answer in wave.answers]
             without_time = [(answer.row_id, answer.probabilities) for answer in rest]
             assert without_time == [(answer.row_id, answer.probabilities) for answer in uninterrupted[kept:]]
         decodes = scorer.engine.decodes
-        assert not list(scorer.score(rows, frozenset(row_id for row_id, _ in rows)))
+        assert not list(scorer.score(rows, frozenset((row_id, 0) for row_id, _ in rows)))
         assert scorer.engine.decodes == decodes
 
 
@@ -222,8 +225,8 @@ def test_a_wave_that_finds_no_slot_is_retried_in_halves(tiny_model: Model) -> No
     rows = some_rows(12, most_words=20)
     prompt = prompt_for(["ok", "card lost", "card"])
     expected = scored(tiny_model, prompt, rows, LIMITS)
-    with Scorer(tiny_model, prompt, LIMITS) as scorer:
-        scorer._wave_tokens = 10_000
+    with Scorer(tiny_model, {0: prompt}, LIMITS) as scorer:
+        scorer._lane(0).most_tokens = 10_000
         waves = list(scorer.score(rows))
         assert len(waves) == 1
         assert scorer.engine.decodes > 2
@@ -235,11 +238,52 @@ def test_a_wave_that_finds_no_slot_is_retried_in_halves(tiny_model: Model) -> No
 
 
 def test_a_row_that_never_finds_a_slot_is_named(tiny_model: Model) -> None:
-    with Scorer(tiny_model, prompt_for(["ok", "toxic"]), LIMITS) as scorer:
-        scorer._room = 2000
+    with Scorer(tiny_model, {0: prompt_for(["ok", "toxic"])}, LIMITS) as scorer:
+        scorer._longest = 2000
         with pytest.raises(ModelError, match="row long: the context has no room") as raised:
             list(scorer.score([("long", "card " * 900)]))
     assert "card card" not in str(raised.value)
+
+
+@pytest.mark.parametrize("verbalizers", [["ok", "toxic"], ["ok", "ok ok"]], ids=repr)
+def test_a_split_memory_gives_the_same_scores(tiny_model: Model, verbalizers: list[str]) -> None:
+    rows = [*some_rows(40), ("too long for a share", "card lost " * 140), ("empty", "")]
+    found, expected = {}, {}
+    for kv, answers in (("split", found), ("unified", expected)):
+        with Scorer(tiny_model, {0: prompt_for(verbalizers)}, replace(LIMITS, kv=cast(Layout, kv))) as scorer:
+            assert scorer.limits.kv == kv
+            for _ in range(2):  # what one row leaves in its share must not reach the next
+                answers |= {answer.row_id: answer for wave in scorer.score(rows) for answer in wave.answers}
+            assert len(scorer._lanes) == (2 if kv == "split" else 1)
+    assert_same(
+        np.array([found[row_id].probabilities for row_id, _ in rows]),
+        np.array([expected[row_id].probabilities for row_id, _ in rows]),
+    )
+
+
+def test_labels_that_branch_after_a_shared_beginning_are_not_split(tiny_model: Model) -> None:
+    limits = replace(LIMITS, kv="split")
+    with Scorer(tiny_model, {0: prompt_for(["card lost", "card text", "ok by"])}, limits) as scorer:
+        assert scorer.limits.kv == "unified"
+
+
+def test_several_prompts_are_answered_apart(tiny_model: Model) -> None:
+    first = prompt_for(["ok", "toxic a"])
+    prompts = {0: first, 3: replace(first, head="Which of them?\n"), 4: replace(first, tail="\nQuick!")}
+    rows = some_rows(20)
+    with Scorer(tiny_model, prompts, LIMITS) as scorer:
+        answers = [answer for wave in scorer.score(rows) for answer in wave.answers]
+        done = frozenset((answer.row_id, answer.sample) for answer in answers if answer.sample != 3)
+        again = [answer for wave in scorer.score(rows, done) for answer in wave.answers]
+    assert sorted((a.row_id, a.sample) for a in answers) == sorted((row_id, n) for row_id, _ in rows for n in prompts)
+    assert [a.probabilities for a in again] == [a.probabilities for a in answers if a.sample == 3]
+    for sample, prompt in prompts.items():
+        expected = scored(tiny_model, prompt, rows, LIMITS)
+        found = {answer.row_id: answer for answer in answers if answer.sample == sample}
+        assert_same(
+            np.array([found[row_id].probabilities for row_id, _ in rows]),
+            np.array([expected[row_id].probabilities for row_id, _ in rows]),
+        )
 
 
 def test_answers_are_distributions_in_the_order_of_the_labels(tiny_model: Model) -> None:
@@ -252,7 +296,7 @@ def test_answers_are_distributions_in_the_order_of_the_labels(tiny_model: Model)
 def test_what_is_not_a_number_is_named_with_its_row(make_gguf: Any) -> None:
     with (
         Model(make_gguf(scale=float("nan"))) as model,
-        Scorer(model, prompt_for(["ok", "a b"]), LIMITS) as scorer,
+        Scorer(model, {0: prompt_for(["ok", "a b"])}, LIMITS) as scorer,
         pytest.raises(ModelError, match="row row-0: the model's answer is not a number") as raised,
     ):
         list(scorer.score(some_rows(1)))
@@ -262,10 +306,10 @@ def test_what_is_not_a_number_is_named_with_its_row(make_gguf: Any) -> None:
 def test_a_prompt_that_leaves_no_room_says_so(tiny_model: Model) -> None:
     prompt = LabelPrompt(BEFORE, HEAD * 40, TAIL, AFTER, ("a", "b"), ("ok", "toxic"))
     with pytest.raises(ModelError, match="leave no room for a text") as raised:
-        Scorer(tiny_model, prompt, LIMITS)
+        Scorer(tiny_model, {0: prompt}, LIMITS)
     assert "teacher.n_ctx" in str(raised.value.hint)
 
 
 def test_a_prompt_without_an_answers_beginning_says_so(tiny_model: Model) -> None:
     with pytest.raises(ModelError, match="marks no beginning of an answer"):
-        Scorer(tiny_model, LabelPrompt("", "x", "", "", ("a", "b"), ("ok", "toxic")), LIMITS)
+        Scorer(tiny_model, {0: LabelPrompt("", "x", "", "", ("a", "b"), ("ok", "toxic"))}, LIMITS)

@@ -1,0 +1,150 @@
+"""One answer from its first token to its label: drawn, held to a grammar, ended where it is complete, parsed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlxdistill.errors import ModelError
+from mlxdistill.tasks.classification import ClassificationTask
+from mlxdistill.tasks.forms import THOUGHT_END, AnswerForm
+from mlxdistill.teacher.engine import Model
+from mlxdistill.teacher.grammar import Grammar, Matcher
+from mlxdistill.teacher.sampling import draw, draw_key
+
+SECOND_TEMPERATURE = 0.7  # of a second attempt where the first took the likeliest tokens: it would be the same again
+_THINK = b"think>"  # in the tokens that begin and end a thought, which some models count among the control tokens
+_THOUGHT_END = THOUGHT_END.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How answers are written.
+
+    Attributes:
+        form: JSON or text, with or without a rationale.
+        grammar: what JSON is held to (`schema_grammar`); None: to nothing.
+        samples: answers to each row.
+        temperature, seed: of the draws; temperature 0 takes the likeliest token.
+        max_tokens: of one answer, a thought included.
+        thinking: the prompt ends within a thought, and the answer comes after it.
+    """
+
+    form: AnswerForm
+    grammar: str | None
+    samples: int = 1
+    temperature: float = 0.0
+    seed: int = 0
+    max_tokens: int = 256
+    thinking: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """An answer under way.
+
+    Attributes:
+        key: of its draws; `temperature` likewise.
+        thinking: it is still within the thought; `start`: where in the text the answer proper begins.
+        matcher: where it stands in the grammar, once that applies.
+        token: the last one, not yet decoded; `count`: tokens so far.
+        ended: nothing is to follow.
+    """
+
+    row_id: str
+    sample: int
+    attempt: int
+    key: int
+    temperature: float
+    thinking: bool
+    matcher: Matcher | None
+    start: int = 0
+    token: int = -1
+    count: int = 0
+    text: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+    seconds: float = 0.0
+
+    @property
+    def whole_text(self) -> str:
+        return self.text.decode("utf-8", "replace").strip()
+
+    @property
+    def answer(self) -> str:
+        """The text without the thought."""
+        return self.text[self.start :].decode("utf-8", "replace")
+
+    def close(self) -> None:
+        if self.matcher is not None:
+            self.matcher.close()
+
+
+class Writer:
+    """Draws the tokens of drafts. A context manager: it holds the grammar.
+
+    Raises ModelError where llama.cpp does not take the grammar.
+    """
+
+    def __init__(self, model: Model, task: ClassificationTask, writing: Writing) -> None:
+        self._model = model
+        self._task = task
+        self._writing = writing
+        self._grammar = Grammar(model, writing.grammar) if writing.grammar is not None else None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._grammar is not None:
+            self._grammar.__exit__(kind, error, trace)
+
+    def begin(self, row_id: str, sample: int, attempt: int) -> Draft:
+        """An empty draft; what is drawn for it depends on these three and the seed, whatever else is written."""
+        writing = self._writing
+        return Draft(
+            row_id,
+            sample,
+            attempt,
+            key=draw_key(writing.seed, row_id, sample, attempt),
+            temperature=writing.temperature or (SECOND_TEMPERATURE if attempt else 0.0),
+            thinking=writing.thinking,
+            matcher=None if writing.thinking else self._matcher(),
+        )
+
+    def _matcher(self) -> Matcher | None:
+        return None if self._grammar is None else self._grammar.begin()
+
+    def write(self, draft: Draft, logits: NDArray[np.float32]) -> None:
+        """Draws the next token. The draft ends where it is complete, where the model ends it, or at max_tokens.
+
+        Raises ModelError, with the row's id, where the logits are not numbers.
+        """
+        if not np.isfinite(logits.max()):
+            hint = "the model file may be damaged: get it again, or use another quantization"
+            raise ModelError("the model's answer is not a number", where=f"row {draft.row_id}", hint=hint)
+        token = draw(logits, draft.temperature, draft.key, draft.count, draft.matcher)
+        piece = b"" if token is None else self._model.piece(token)
+        if token is None or (self._model.is_control(token) and not (draft.thinking and _THINK in piece)):
+            draft.ended = True
+            return
+        draft.token = token
+        draft.count += 1
+        draft.ended = draft.count == self._writing.max_tokens
+        closes = draft.thinking and _THOUGHT_END in draft.text[-len(_THOUGHT_END) :] + piece
+        draft.text += piece
+        if closes:
+            draft.thinking, draft.start, draft.matcher = False, len(draft.text), self._matcher()
+            return
+        if draft.matcher is not None:
+            draft.matcher.accept(token)
+        if not draft.thinking and (b"}" in piece or b"\n" in piece):
+            draft.ended |= self._writing.form.is_complete(draft.answer)
+
+    def label(self, draft: Draft) -> str | None:
+        """The label that a finished draft names, or None."""
+        return None if draft.thinking else self._task.read(draft.answer, self._writing.form)

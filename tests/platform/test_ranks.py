@@ -1,0 +1,124 @@
+"""Ranks of mlx.launch exchange messages; an ordinary process has none and does not load MLX for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(sys.executable).with_name("mlx.launch")
+
+
+def launch(script: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # fmt: off
+    arguments = [LAUNCH, "-n", str(ranks), "--backend", "ring", "--starting-port", str(port), "--",
+                 sys.executable, "-c", PRELUDE + script]
+    # fmt: on
+    return subprocess.run(
+        list(map(str, arguments)), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+PRELUDE = """
+import os, signal, sys, time
+from mlxdistill.errors import Interrupted, MlxDistillError
+from mlxdistill.platform.ranks import join_ranks
+from mlxdistill.privacy.guard import install_guard
+install_guard()
+stopped = False
+ranks = join_ranks(lambda: stopped)
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
+"""
+
+
+def test_messages_arrive_whole_whatever_their_length() -> None:
+    result = launch(
+        """
+for length in (0, 1, 70_000):
+    heard = ranks.broadcast({"text": "ä" * length} if ranks.rank == 0 else "ignored")
+    assert heard == {"text": "ä" * length}, heard
+    assert ranks.gather("x" * length * ranks.rank) == ["", "x" * length, "x" * length * 2]
+assert not [name for name in os.environ if name.startswith("MLX_")]
+say("rank", ranks.rank, "of", ranks.size, "fine")
+""",
+        ranks=3,
+    )
+    assert sorted(result.stdout.splitlines()) == [f"rank {rank} of 3 fine" for rank in range(3)], result.stderr
+
+
+def test_a_rank_that_dies_is_said() -> None:
+    result = launch(
+        """
+if ranks.rank == 1:
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGKILL)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # mlx.launch ends the others
+try:
+    ranks.gather("hello")
+except MlxDistillError as error:
+    say(error.message)
+"""
+    )
+    assert result.stdout == "the connection to another rank was lost\n", result.stderr
+
+
+def test_waiting_for_others_can_be_stopped() -> None:
+    result = launch(
+        """
+if ranks.rank == 1:
+    time.sleep(60)
+def stop(number, frame):
+    global stopped
+    stopped = True
+signal.signal(signal.SIGALRM, stop)
+signal.alarm(1)
+try:
+    ranks.broadcast("hello") if ranks.rank else ranks.gather("hello")
+except Interrupted as error:
+    say(error.message)
+sys.exit(3)
+"""
+    )
+    assert result.stdout == "stopped\n", result.stderr
+
+
+def test_a_rank_alone_has_no_others() -> None:
+    assert launch("say(ranks)", ranks=1).stdout == "None\n"
+
+
+def test_an_ordinary_process_has_no_ranks_and_loads_no_mlx() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLX_")}
+    script = f"""{PRELUDE}
+import mlxdistill.cli.session, mlxdistill.pipeline.ranks
+assert ranks is None and "mlx" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs a Unix")
+def test_the_others_cannot_be_reached(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text('[["not an address"], ["127.0.0.1:1"]]')
+    script = """
+try:
+    join_ranks(lambda: False)
+except MlxDistillError as error:
+    print(error, error.hint)
+"""
+    before = PRELUDE.replace("ranks = join_ranks(lambda: stopped)\n", "")
+    environment = {**os.environ, "MLX_RANK": "0", "MLX_HOSTFILE": str(hosts)}
+    result = subprocess.run(
+        [sys.executable, "-c", before + script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "rank 0 on" in result.stdout
+    assert "cannot reach the other ranks" in result.stdout
