@@ -10,7 +10,7 @@ from mlxdistill.errors import DataError
 from mlxdistill.evaluation.baselines import TrainingRow, baseline_answers
 from mlxdistill.evaluation.evaluate import evaluate, write_evaluation
 from mlxdistill.evaluation.records import SystemAnswers
-from mlxdistill.pipeline.answers import teacher_answers
+from mlxdistill.pipeline.answers import teacher_answers, teacher_figures
 from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
 from mlxdistill.pipeline.train import open_student, training_rows
 from mlxdistill.platform.cores import blas_threads
@@ -40,7 +40,7 @@ def _work(context: Context) -> Result:
     if not any(sets.values()):
         raise DataError("there are no test rows", where=str(run.test_indist.parent), hint="set data.test")
     with LabelStore(run.labels) as store:
-        systems = {"teacher": _teacher(context, store, sets)}
+        systems = _teachers(context, store, sets)
         training = _training(context, store)
     systems["student"] = _student(context, sets, trained=True)
     if "student_base" in config.evaluate.baselines:
@@ -60,11 +60,15 @@ def _work(context: Context) -> Result:
     return Result((run.metrics, run.predictions), work, {}, f"{len(systems)} systems on {line}")
 
 
-def _teacher(context: Context, store: LabelStore, sets: Mapping[str, Sequence[Row]]) -> SystemAnswers:
-    answers = teacher_answers(context, store, [row for rows in sets.values() for row in rows])
-    figures = context.manifest.figures("label")
-    by_set = {name: {row.id: answers[row.id] for row in rows if row.id in answers} for name, rows in sets.items()}
-    return SystemAnswers(by_set, figures["rows_per_second"], figures["peak_memory_bytes"] or None)
+def _teachers(context: Context, store: LabelStore, sets: Mapping[str, Sequence[Row]]) -> dict[str, SystemAnswers]:
+    """`teacher` is what the student learned from; of several that were made into one, each is `teacher:<name>`."""
+    systems = {}
+    for name, figures in teacher_figures(context).items():
+        answers = teacher_answers(context, store, [row for rows in sets.values() for row in rows], name)
+        by_set = {of: {row.id: answers[row.id] for row in rows if row.id in answers} for of, rows in sets.items()}
+        system = "teacher" if name is None else f"teacher:{name}"
+        systems[system] = SystemAnswers(by_set, figures["rows_per_second"], figures["peak_memory_bytes"] or None)
+    return systems
 
 
 def _training(context: Context, store: LabelStore) -> list[TrainingRow]:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from mlxdistill.filters.candidate import Candidate
+from mlxdistill.filters.candidate import Candidate, Filter
 from mlxdistill.filters.funnel import dropped_rows, filters_of, funnel, run_filters
 from mlxdistill.filters.held_out import HeldOut
+from mlxdistill.filters.in_budget import InBudget
 from mlxdistill.pipeline.answers import teacher_answers
+from mlxdistill.pipeline.budget import choice_in_force
 from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.manifest import Work
@@ -26,7 +28,8 @@ def _work(context: Context) -> Result:
     with LabelStore(context.run.labels) as store:
         answers = teacher_answers(context, store, rows)
         candidates = [Candidate(row, answers.get(row.id)) for row in rows]
-        decisions = run_filters([_held_out(context), *filters_of(context.config.filter)], candidates)
+        filters: list[Filter] = [_held_out(context), *_in_budget(context), *filters_of(context.config.filter)]
+        decisions = run_filters(filters, candidates)
         store.add_filtering(decisions)
     steps = funnel(decisions)
     kept = len(rows) - len(dropped_rows(decisions))
@@ -40,6 +43,11 @@ def _held_out(context: Context) -> HeldOut:
     rows = [row for path in context.run.test_sets.values() if path.exists() for row in read_rows(path)]
     groups = frozenset(row.meta["group"] for row in rows if row.meta.get("group") is not None)
     return HeldOut(frozenset(row.id for row in rows), groups)
+
+
+def _in_budget(context: Context) -> list[Filter]:
+    choice = choice_in_force(context.run)
+    return [] if choice is None else [InBudget(frozenset(choice.ids))]
 
 
 def _has_decisions(run: RunDir) -> bool:

@@ -1,124 +1,116 @@
-"""label: the teacher answers every row of the pool, the validation rows and both test sets.
+"""label: the teachers answer every row of the pool, the validation rows and both test sets.
 
-Without gold, the balanced test set can only be drawn now, by the teacher's answers; from then on it is frozen too.
+Without gold, the balanced test set can only be drawn now, by the teachers' answers; from then on it is frozen too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlxdistill.config.models import Config
 from mlxdistill.data.splits import draw_balanced
+from mlxdistill.pipeline.asking import Asked, ask, key_of, open_teacher
+from mlxdistill.pipeline.budget import budget_figures, budget_in_force, choice_in_force
+from mlxdistill.pipeline.settling import Settled, settle, settling_inputs, settling_lines
 from mlxdistill.pipeline.stage import Context, Need, Result, Stage, prompt_template
 from mlxdistill.rundir.files import write_jsonl
 from mlxdistill.rundir.manifest import Work
 from mlxdistill.store import LabelStore
+from mlxdistill.tasks.lines import BadLines
 from mlxdistill.tasks.logs import check_log
-from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.rows import content_hash, read_rows, write_rows
-from mlxdistill.teacher.label import answers_of, label_rows
-from mlxdistill.teacher.labeller import LlamaLabeller, check_teacher, open_labeller
-from mlxdistill.teacher.recorded import RecordedLabeller
-
-
-def _open(context: Context) -> LlamaLabeller | RecordedLabeller:
-    config = context.config
-    template = prompt_template(config.teacher.prompt, "teacher.prompt")
-    fields = config.data.fields
-    return open_labeller(
-        config.teacher,
-        context.task,
-        context.reporter,
-        template,
-        text_column=fields.text,
-        id_column=fields.id,
-        strict=context.options.strict,
-    )
+from mlxdistill.teacher.label import answers_of
+from mlxdistill.teacher.labeller import check_teacher
 
 
 def _inputs(context: Context) -> Mapping[str, Any]:
-    labeller = _open(context)
+    fingerprints = []
+    for name in context.config.teachers:
+        labeller = open_teacher(context, name)
+        fingerprints.append((labeller.fingerprint, labeller.prompt_fingerprint))
+    teachers, prompts = zip(*fingerprints, strict=True)
+    several = len(fingerprints) > 1
     return {
         "rows": context.inputs_of("ingest"),
-        "teacher": labeller.fingerprint,
-        "prompt": labeller.prompt_fingerprint,
+        "teacher": teachers if several else teachers[0],
+        "prompt": prompts if several else prompts[0],
         "labels": context.task.names,
+        **settling_inputs(context.config),
+        **_spending_inputs(context),
     }
+
+
+def _spending_inputs(context: Context) -> dict[str, Any]:
+    """What decides which rows are asked about; nothing where all of them are."""
+    near = {name: teacher.near_duplicates for name, teacher in context.config.teachers.items()}
+    budget = budget_in_force(context)
+    copying = {"near_duplicates": near} if any(near.values()) else {}
+    return copying if budget is None else {**copying, "budget": budget}
 
 
 def _work(context: Context) -> Result:
-    run, names = context.run, context.task.names
-    rows = [row for path in (run.pool, run.valid, *run.test_sets.values()) if path.exists() for row in read_rows(path)]
-    with LabelStore(run.labels) as store, _open(context) as labeller:
-        summary = label_rows(labeller, names, rows, store, context.reporter)
-        number = store.labeller(labeller.fingerprint, labeller.prompt_fingerprint, names)
-        answers = answers_of(store, number, {row.id: content_hash(row.text) for row in rows})
-    bad_lines = _bad_lines(context, labeller)
-    outputs = _test_balanced(context, answers)
-    seconds = sum(answer.seconds for answer in answers.values())
-    peak_memory_bytes, settings = _measured(context, labeller)
+    with LabelStore(context.run.labels) as store:
+        teachers = [ask(context, store, name) for name in context.config.teachers]
+        bad_lines = _bad_lines(context, teachers)
+        settled = settle(context, store, teachers)
+        outputs = _test_balanced(context, store, settled.number)
+    for line in settling_lines(settled):
+        context.reporter.note(line)
+    several = len(teachers) > 1
+    settings = {teacher.name: teacher.settings for teacher in teachers}
+    threads = [teacher.threads for teacher in teachers]
     work = Work(
-        rows_in=summary.rows,
-        rows_out=summary.rows - summary.missing - summary.unparsable,
-        threads=_threads(labeller, settings),
+        rows_in=teachers[0].summary.rows,
+        rows_out=settled.rows,
+        threads=None if None in threads else max(threads, key=int),  # type: ignore[arg-type]
         seed=context.config.data.seed if outputs else None,
-        settings=settings,
+        settings=settings if several else teachers[0].settings,
     )
-    figures = {
-        **bad_lines,
-        "from_store": summary.from_store,
-        "unparsable": summary.unparsable,
-        "truncated": summary.truncated,
-        "missing": summary.missing,
-        "labeller": number,
-        "rows_per_second": len(answers) / seconds if seconds else None,
-        "teacher": labeller.fingerprint,
-        "peak_memory_bytes": peak_memory_bytes,
+    counted = "; ".join(f"{teacher.name}: {teacher.counted}" for teacher in teachers)
+    figures = {**bad_lines, **_figures(teachers, settled), "labeller": settled.number, **budget_figures(context.run)}
+    return Result(outputs, work, figures, counted if several else teachers[0].counted)
+
+
+def _figures(teachers: Sequence[Asked], settled: Settled) -> dict[str, Any]:
+    """What the manifest keeps of the only teacher; of several, of each under its name, and what they took together."""
+    effects = {"effects": list(settled.effects)} if settled.effects else {}
+    if len(teachers) == 1:
+        return {**teachers[0].figures, **effects}
+    peaks = [teacher.peak_memory_bytes for teacher in teachers if teacher.peak_memory_bytes]
+    speeds = [teacher.rows_per_second for teacher in teachers if teacher.rows_per_second]
+    return {
+        "teachers": {
+            teacher.name: {
+                **teacher.figures,
+                **settled.reliabilities[teacher.name],
+                "labeller": settled.numbers[teacher.name],
+            }
+            for teacher in teachers
+        },
+        "rows_per_second": 1 / sum(1 / speed for speed in speeds) if speeds else None,
+        "peak_memory_bytes": max(peaks, default=None),
+        **effects,
     }
-    parts = [f"{summary.new:,} rows labelled"]
-    parts += [f"{summary.from_store:,} from the store"] if summary.from_store else []
-    parts += [f"{figures[name]:,} {name}" for name in ("missing", "unparsable", "truncated") if figures[name]]
-    if summary.truncated:
-        context.reporter.note(f"{summary.truncated:,} rows did not fit in teacher.n_ctx and lost the end of their text")
-    return Result(outputs, work, figures, ", ".join(parts))
 
 
-def _measured(
-    context: Context, labeller: LlamaLabeller | RecordedLabeller
-) -> tuple[int | None, Mapping[str, int] | None]:
-    """Peak memory and tuned settings; where every answer came from the store, those of the run that gave them."""
-    if labeller.settings is not None:
-        return labeller.peak_memory_bytes, labeller.settings
-    before = context.manifest.figures("label")
-    if before.get("teacher") != labeller.fingerprint:
-        return None, None
-    return before.get("peak_memory_bytes"), context.manifest.settings("label")
-
-
-def _threads(labeller: LlamaLabeller | RecordedLabeller, settings: Mapping[str, int] | None) -> int | None:
-    if isinstance(labeller, RecordedLabeller):
-        return 1
-    return None if settings is None else settings["threads"]
-
-
-def _bad_lines(context: Context, labeller: LlamaLabeller | RecordedLabeller) -> dict[str, Any]:
-    """What ingest says of the source's bad lines, of those of a recorded teacher's logs."""
+def _bad_lines(context: Context, teachers: Sequence[Asked]) -> dict[str, Any]:
+    """What ingest says of the source's bad lines, of those of recorded teachers' logs."""
     path = context.run.bad_log_lines
-    if not isinstance(labeller, RecordedLabeller):
+    if all(teacher.config.log is None for teacher in teachers):
         path.unlink(missing_ok=True)
         return {}
-    bad = labeller.bad_lines
+    bad = BadLines(strict=False, records=[record for teacher in teachers for record in teacher.bad_lines])
     write_jsonl(path, bad.records)
     if bad.records:
         context.reporter.note(bad.note(context.run.shown(path)))
     return {"bad_lines": len(bad.records), "first_bad_lines": bad.first}
 
 
-def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path]:
-    """Where there is no gold to draw it by, test_balanced, drawn by the teacher's answers once and for all.
+def _test_balanced(context: Context, store: LabelStore, number: int) -> list[Path]:
+    """Where there is no gold to draw it by, test_balanced, drawn by the teachers' answers once and for all.
 
     Its rows stay in the pool's file; the filters hold them out of training.
     """
@@ -127,7 +119,16 @@ def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path
         return []
     if not run.test_balanced.exists():
         pool = read_rows(run.pool)
-        labels = {row.id: label for row in pool if row.id in answers and (label := answers[row.id].label) is not None}
+        answers = answers_of(store, number, {row.id: content_hash(row.text) for row in pool})
+        # Test rows are answered by the teacher itself, and chosen by nothing but chance.
+        choice = choice_in_force(run)
+        labels = {
+            row_id: label
+            for row_id, answer in answers.items()
+            if (label := answer.label) is not None
+            and answer.copied_from is None
+            and (choice is None or row_id in choice.drawn)
+        }
         drawn = draw_balanced(pool, labels, wanted, context.config.data.seed, context.task.names)
         write_rows(run.test_balanced, list(drawn.test_balanced))
         for note in drawn.notes:
@@ -138,13 +139,17 @@ def _test_balanced(context: Context, answers: Mapping[str, Answer]) -> list[Path
 
 
 def _needs(config: Config) -> Iterator[Need]:
-    teacher, fields = config.teacher, config.data.fields
-    if teacher.prompt is not None:
-        yield Need(("teacher", "prompt"), lambda: prompt_template(teacher.prompt, "teacher.prompt"))
-    if (model := teacher.model) is not None:
-        yield Need(("teacher", "model"), lambda: check_teacher(model, thinking=teacher.thinking))
-    for log in teacher.log or ():
-        yield Need(("teacher", "log"), partial(check_log, Path(log), text_column=fields.text, id_column=fields.id))
+    fields = config.data.fields
+    for name, teacher in config.teachers.items():
+        key = key_of(config, name)
+        if teacher.prompt is not None:
+            prompt = ".".join(map(str, (*key, "prompt")))
+            yield Need((*key, "prompt"), partial(prompt_template, teacher.prompt, prompt))
+        if teacher.model is not None:
+            yield Need((*key, "model"), partial(check_teacher, teacher.model, thinking=teacher.thinking))
+        for log in teacher.log or ():
+            look = partial(check_log, Path(log), text_column=fields.text, id_column=fields.id)
+            yield Need((*key, "log"), look)
 
 
 STAGE = Stage("label", _needs, _inputs, _work, is_kept=lambda run: run.labels.exists(), frozen=True)

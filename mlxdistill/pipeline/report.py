@@ -13,20 +13,23 @@ from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
 from mlxdistill.platform.models import find_gguf
 from mlxdistill.report.data import FunnelStep, Mistake, ModelFile, ReportData, TrainPoint
 from mlxdistill.report.page import write_report
-from mlxdistill.rundir.files import file_sha256, read_jsonl
+from mlxdistill.rundir.files import file_sha256, read_json, read_jsonl
 from mlxdistill.rundir.manifest import Work, package_versions
-from mlxdistill.tasks.rows import read_rows
+from mlxdistill.tasks.rows import canonical_json, content_hash, read_rows
 
-SETTINGS = {"teacher", "filter", "student", "train"}
+SETTINGS = {"teacher", "combine", "filter", "student", "train"}
 
 
 def _inputs(context: Context) -> Mapping[str, Any]:
+    labelled = context.manifest.figures("label")
     return {
         "metrics": file_sha256(context.run.metrics),
         "predictions": file_sha256(context.run.predictions),
+        "prompts": file_sha256(context.run.prompts) if context.run.prompts.exists() else None,
         "report": context.config.report.model_dump(mode="json"),
         "name": context.config.name,
         "settings": context.config.model_dump(mode="json", include=SETTINGS),
+        "teachers": content_hash(canonical_json([labelled.get("teachers"), labelled.get("effects")])),
     }
 
 
@@ -49,15 +52,20 @@ def _work(context: Context) -> Result:
         mistakes=tuple(mistakes),
         versions=package_versions(),
         config=context.config.model_dump(mode="json", include=SETTINGS),
-        teacher_file=_teacher_file(context.config.teacher.model),
+        teacher_files={
+            name: file
+            for name, teacher in context.config.teachers.items()
+            if (file := _model_file(teacher.model)) is not None
+        },
+        prompts=read_json(run.prompts) if run.prompts.exists() else None,
     )
     write_report(run, data)
     tested = sum(size["n"] for size in metrics["sets"].values())
     return Result((run.report,), Work(rows_in=tested, rows_out=len(mistakes)), {}, str(run.report))
 
 
-def _teacher_file(model: str | None) -> ModelFile | None:
-    """The teacher's GGUF; None for recorded answers, and where the file is gone: its answers are in the store."""
+def _model_file(model: str | None) -> ModelFile | None:
+    """A teacher's GGUF; None for recorded answers, and where the file is gone: its answers are in the store."""
     if model is None:
         return None
     try:

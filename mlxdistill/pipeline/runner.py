@@ -17,6 +17,7 @@ from mlxdistill.rundir.lock import locked
 from mlxdistill.rundir.log import log_event
 from mlxdistill.rundir.manifest import Manifest
 from mlxdistill.tasks.rows import canonical_json, content_hash
+from mlxdistill.teacher.ranks import dismiss
 
 
 @dataclass(slots=True)
@@ -51,6 +52,8 @@ def run_stages(
                 if not ran.done and not ran.skipped:
                     _save_config(context)
                 (ran.done if _run_stage(stage, context) else ran.skipped).append(stage.name)
+                if stage.name == "label" and options.ranks is not None:
+                    dismiss(options.ranks)
             elif not ran.done and not ran.skipped:
                 _check_finished(stage, context)
         return ran
@@ -110,7 +113,8 @@ def _inputs(stage: Stage, context: Context) -> Mapping[str, Any]:
 
 def _configured(config: Config) -> str:
     """Stands for the settings that name the files a stage needs."""
-    return content_hash(canonical_json(config.model_dump(mode="json", include={"task", "data", "teacher"})))
+    named = {"task", "data", "teacher"} | ({"combine"} if len(config.teachers) > 1 else set())
+    return content_hash(canonical_json(config.model_dump(mode="json", include=named)))
 
 
 def _is_current(stage: Stage, context: Context, inputs: Mapping[str, Any]) -> bool:

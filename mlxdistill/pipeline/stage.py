@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mlxdistill.config.models import Config
 from mlxdistill.errors import ConfigError, Problem
+from mlxdistill.platform.ranks import Ranks
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.manifest import Manifest, Work
 from mlxdistill.tasks.classification import ClassificationTask, Label, read_template
@@ -27,10 +28,13 @@ class Reporter(Progress, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run: stop at the first bad line; draw the frozen rows anew."""
+    """How to run: stop at the first bad line; draw the frozen rows anew; how many rows of the pool are labelled (None:
+    as the last time); which ranks of `mlx.launch` help with labelling."""
 
     strict: bool = False
     new_splits: bool = False
+    budget: int | Literal["all"] | None = None
+    ranks: Ranks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Need:
     """Something on this disk that a stage cannot do without: the key that names it, and a look at it, which raises
     MlxDistillError where it is missing or no good."""
 
-    key: tuple[str, ...]
+    key: tuple[str | int, ...]
     look: Callable[[], object]
 
 

@@ -83,8 +83,10 @@ class ReportData:
         training: the loss curve in order of steps.
         mistakes: those to be listed, most telling first; the page groups them by set.
         versions: package -> version.
-        config: the resolved configuration; of its sections `teacher`, `filter`, `student` and `train` are shown.
-        teacher_file: the teacher's GGUF; None for recorded answers, and where the file is gone.
+        config: the resolved configuration; of its sections `teacher`, `filter`, `student` and `train` are shown, and
+            `combine`.
+        teacher_files: by its name, each teacher's GGUF; none for recorded answers, and where the file is gone.
+        prompts: `evaluation/prompts.json` as read; None where no prompts were compared.
     """
 
     name: str
@@ -97,4 +99,5 @@ class ReportData:
     mistakes: tuple[Mistake, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
-    teacher_file: ModelFile | None = None
+    teacher_files: Mapping[str, ModelFile] = field(default_factory=dict)
+    prompts: Mapping[str, Any] | None = None

@@ -15,7 +15,9 @@ from mlxdistill.report.data import ReportData
 from mlxdistill.report.mistakes import mistakes_section
 from mlxdistill.report.origin import origin_section
 from mlxdistill.report.outcome import comparisons_section, key_figures, replacement, retention_section
+from mlxdistill.report.prompts import prompts_section
 from mlxdistill.report.systems import scores_section
+from mlxdistill.report.teachers import teachers_section
 from mlxdistill.report.training import funnel_section, training_section
 from mlxdistill.rundir.files import write_text
 from mlxdistill.rundir.layout import RunDir
@@ -35,15 +37,17 @@ def render_report(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    metrics = data.metrics
+    metrics, teachers = data.metrics, teachers_section(data.manifest)
     sections = [
         scores_section(metrics),
         comparisons_section(metrics),
         retention_section(metrics),
         confusion_section(metrics),
         calibration_section(metrics, data.predictions),
+        *([teachers] if teachers else []),
         training_section(data.training),
         funnel_section(data.funnel),
+        *([prompts_section(data.prompts)] if data.prompts else []),
         mistakes_section(metrics, data.predictions, data.mistakes),
         origin_section(data),
     ]

@@ -15,6 +15,7 @@ from mlxdistill.report.data import ReportData
 from mlxdistill.report.numbers import finite, read_estimate, size, whole
 
 MOST_LOGS_NAMED = 3
+COMBINATIONS = {"mean": "mean probability", "majority": "majority", "dawid_skene": "Dawid and Skene’s model"}
 # As llama.cpp's quantize tool names them, at the end of the file's name: `Q4_K_M`, `IQ3_XXS`, `F16`.
 _QUANTIZATION = re.compile(r"[-._]((?:IQ|TQ|Q)\d\w*|BF16|F16|F32|MXFP4)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
 
@@ -25,7 +26,7 @@ def settings_table(data: ReportData) -> Table | None:
         return None
     student, train = _section(data.config, "student"), _section(data.config, "train")
     facts = [
-        ("Teacher", _teacher(data)),
+        *_teachers(data),
         ("Student", shown_name(student.get("model"))),
         ("Student quantized", f"to {student['quantize']} bits" if student.get("quantize") else "no"),
         ("LoRA", _lora(_section(student, "lora"))),
@@ -56,23 +57,45 @@ def _section(place: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _teacher(data: ReportData) -> str:
-    teacher = _section(data.config, "teacher")
-    if not _has_model(data):
+def _teachers(data: ReportData) -> list[tuple[str, str]]:
+    """Each teacher, and of several, how their answers became one."""
+    named = _named_teachers(data.config)
+    if len(named) == 1:
+        ((name, teacher),) = named.items()
+        return [("Teacher", _joined([str(teacher.get("name") or ""), _teacher(data, name, teacher)]))]
+    facts = [(f"Teacher {name}", _teacher(data, name, teacher)) for name, teacher in named.items()]
+    return [*facts, ("Teachers combined by", COMBINATIONS.get(str(data.config.get("combine")), ""))]
+
+
+def _named_teachers(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    teachers = config.get("teacher")
+    if not isinstance(teachers, Sequence):
+        own = _section(config, "teacher")
+        return {str(own.get("name") or "teacher"): own}
+    return {str(own.get("name") or f"teacher{number}"): own for number, own in enumerate(teachers, start=1)}
+
+
+def _teacher(data: ReportData, own: str, teacher: Mapping[str, Any]) -> str:
+    if teacher.get("model") is None:
         logs = [PurePath(str(path)).name for path in teacher.get("log") or ()]
         more = f" and {len(logs) - MOST_LOGS_NAMED} more" if len(logs) > MOST_LOGS_NAMED else ""
-        parts = [f"answers recorded in {', '.join(logs[:MOST_LOGS_NAMED])}{more}"]
-    else:
-        name, file = shown_name(teacher["model"]), data.teacher_file
-        parts = [name, quantization(name)]
-        if file is not None:
-            parts = [name, file.name if file.name not in name else "", size(file.bytes), quantization(file.name)]
-    return _joined([str(teacher.get("name") or ""), *parts])
+        return f"answers recorded in {', '.join(logs[:MOST_LOGS_NAMED])}{more}"
+    name, file = shown_name(teacher["model"]), data.teacher_files.get(own)
+    parts = [name, quantization(name)]
+    if file is not None:
+        parts = [name, file.name if file.name not in name else "", size(file.bytes), quantization(file.name)]
+    return _joined([*parts, *_opinion(teacher)])
 
 
-def _has_model(data: ReportData) -> bool:
-    """Whether the teacher is a model, not a log of answers."""
-    return _section(data.config, "teacher").get("model") is not None
+def _opinion(teacher: Mapping[str, Any]) -> list[str]:
+    """How its answers to a row become one."""
+    orders, samples = finite(teacher.get("label_orders")) or 1, finite(teacher.get("samples")) or 1
+    return [
+        f"{whole(samples)} samples a row" if samples > 1 else "",
+        f"{whole(orders)} label orders" if orders > 1 else "",
+        "corrected by content-free texts" if teacher.get("calibrate") else "",
+        "temperature scaled" if teacher.get("scale_temperature") else "",
+    ]
 
 
 def _lora(lora: Mapping[str, Any]) -> str:
@@ -99,7 +122,12 @@ def _training(train: Mapping[str, Any]) -> str:
 
 
 def _threads(data: ReportData) -> str:
-    counts = {"teacher": _recorded(data.manifest, "label", "threads")} if _has_model(data) else {}
+    named = _named_teachers(data.config)
+    models = [name for name, teacher in named.items() if teacher.get("model") is not None]
+    counts = {"teacher": _recorded(data.manifest, "label", "threads")} if models else {}
+    if len(named) > 1:
+        settings = _recorded(data.manifest, "label", "settings") or {}
+        counts = {f"teacher {name}": (settings.get(name) or {}).get("threads") for name in models}
     counts["student"] = _recorded(data.manifest, "train", "threads")
     return _joined([f"{name} {whole(count)}" for name, count in counts.items() if finite(count)])
 

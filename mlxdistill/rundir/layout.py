@@ -41,6 +41,10 @@ class RunDir:
         return self.path / "rows" / "valid.jsonl"
 
     @property
+    def budget(self) -> Path:
+        return self.path / "rows" / "budget.json"
+
+    @property
     def bad_lines(self) -> Path:
         return self.path / "rows" / "bad_lines.jsonl"
 
@@ -87,6 +91,14 @@ class RunDir:
     @property
     def predictions(self) -> Path:
         return self.path / "evaluation" / "predictions.jsonl"
+
+    @property
+    def prompts(self) -> Path:
+        return self.path / "evaluation" / "prompts.json"
+
+    @property
+    def prompt_costs(self) -> Path:
+        return self.path / "evaluation" / "prompt_costs.json"
 
     @property
     def report(self) -> Path:

@@ -207,7 +207,7 @@ def make_report(labels: Sequence[str] = ("ok", "toxic"), indist: int = 220, bala
         ),
         versions={"mlxdistill": "0.1.0", "mlx": "0.32.0", "mlx-lm": "0.32.2", "llama-cpp-python": "0.3.36"},
         config=CONFIG,
-        teacher_file=ModelFile("Qwen3-14B-Q4_K_M.gguf", 9_001_752_960),
+        teacher_files={"teacher": ModelFile("Qwen3-14B-Q4_K_M.gguf", 9_001_752_960)},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_report_prompts import candidate
 
 from mlxdistill.report.data import ReportData
 from mlxdistill.report.page import TEMPLATES, render_report
@@ -98,6 +99,16 @@ def test_a_sheet_of_paper_holds_every_column(report: ReportData, opened: Callabl
     page.emulate_media(media="print")
     assert page.evaluate("document.documentElement.scrollWidth") <= 680
     assert not page.locator("nav").is_visible()
+
+
+def test_compared_prompts_fit_a_phone_and_a_sheet_of_paper(report: ReportData, opened: Callable[..., Any]) -> None:
+    entries = [candidate(f"teacher{number} · {LONG[:20]} · generate · 0.7", 0.6 + number / 20) for number in range(7)]
+    outcome = {"n": 200, "candidates": entries, "recommendations": [], "caveats": []}
+    data = replace(report, prompts=outcome)
+    assert opened(data, 375)[0].evaluate("document.documentElement.scrollWidth") == 375
+    page, _, _ = opened(data, 680)
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 680
 
 
 def test_a_keyboard_reaches_tables_and_folded_parts(report: ReportData, opened: Callable[..., Any]) -> None:

@@ -192,7 +192,7 @@ def test_recorded_answers_and_other_models_are_named_too(report: ReportData) -> 
         "student": {"model": "~/models/tiny", "quantize": 4, "lora": {"rank": 8, "scale": 2.5, "layers": -1}},
     }
     config = {**report.config, **changed, "filter": {"min_confidence": None, "exact_duplicates": False}}
-    words = Page(render_report(replace(report, config=config, teacher_file=None))).words
+    words = Page(render_report(replace(report, config=config, teacher_files={}))).words
     assert "Teacher gpt-4, answers recorded in a.jsonl, b.jsonl, c.jsonl and 1 more" in words
     assert "Student tiny Student quantized to 4 bits LoRA rank 8, scale 2.5, all layers" in words
     assert "Filters none" in words
