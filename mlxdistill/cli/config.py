@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mlxdistill.cli.options import AsJson, ConfigFile, Debug, Settings
+
+if TYPE_CHECKING:
+    from mlxdistill.config.problems import KeyPath
 
 
 def register(app: typer.Typer) -> None:
@@ -24,16 +27,14 @@ def show(config: ConfigFile, settings: Settings = None, as_json: AsJson = False,
     from mlxdistill.config.load import load_config
 
     loaded = load_config(config, settings or ())
-    values = [(key, value, loaded.origin(key)) for key, value in _leaves((), loaded.config.model_dump(mode="json"))]
+    leaves = _leaves((), loaded.config.model_dump(mode="json"))
+    values = [(".".join(map(str, key)), value, loaded.origin(key)) for key, value in leaves]
     if as_json:
-        print_json({".".join(key): {"value": value, "origin": origin} for key, value, origin in values})
+        print_json({key: {"value": value, "origin": origin} for key, value, origin in values})
         return
-    width = max(len(".".join(key)) for key, _, _ in values)
+    width = max(len(key) for key, _, _ in values)
     print_lines(
-        [
-            f"{'.'.join(key):<{width}}  {json.dumps(value, ensure_ascii=False):<32}  {origin}"
-            for key, value, origin in values
-        ]
+        [f"{key:<{width}}  {json.dumps(value, ensure_ascii=False):<32}  {origin}" for key, value, origin in values]
     )
 
 
@@ -45,7 +46,10 @@ def schema() -> None:
     print_json(Config.model_json_schema())
 
 
-def _leaves(path: tuple[str, ...], value: Any) -> list[tuple[tuple[str, ...], Any]]:
+def _leaves(path: KeyPath, value: Any) -> list[tuple[KeyPath, Any]]:
+    """Every value with its path; a list is a value, unless it is one of sections."""
     if isinstance(value, dict) and value:
         return [leaf for key, child in value.items() for leaf in _leaves((*path, key), child)]
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return [leaf for index, item in enumerate(value) for leaf in _leaves((*path, index), item)]
     return [(path, value)]

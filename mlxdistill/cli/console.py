@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 NAME_WIDTH = 8
+WIDEST = 10_000
 
 
 class TerminalReporter:
@@ -94,6 +95,20 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(table, soft_wrap=True, crop=False)
     console.print(f"{score}, with its 95 % interval", style="dim")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, after an empty line. No cell is cut, however narrow the terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    console = Console(highlight=False)
+    console.width = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+    console.print(table, soft_wrap=True, crop=False)
 
 
 def print_note(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,15 +64,15 @@ def _models(config: Config) -> list[ModelFacts]:
     from mlxdistill.tasks.logs import check_log
     from mlxdistill.teacher.labeller import check_teacher
 
-    def teacher(name: str) -> Path:
-        return check_teacher(name, thinking=config.teacher.thinking)
-
     def log(name: str) -> Path:
         return check_log(Path(name), text_column=config.data.fields.text, id_column=config.data.fields.id)
 
-    wanted: list[tuple[str, str, Callable[[str], Path]]] = [("teacher", name, log) for name in config.teacher.log or ()]
-    if config.teacher.model is not None:
-        wanted.append(("teacher", config.teacher.model, teacher))
+    wanted: list[tuple[str, str, Callable[[str], Path]]] = []
+    for own, teacher in config.teachers.items():
+        role = "teacher" if len(config.teachers) == 1 else f"teacher:{own}"
+        wanted += [(role, name, log) for name in teacher.log or ()]
+        if teacher.model is not None:
+            wanted.append((role, teacher.model, partial(check_teacher, thinking=teacher.thinking)))
     wanted.append(("student", config.student.model, check_student))
     return [_facts(role, name, look, is_model=look is not log) for role, name, look in wanted]
 

@@ -180,7 +180,7 @@ def _template_problem(path: Path, model: str) -> str | None:
     """Why nobody can chat with the model, as a line. It is kept all the same: plain texts are learned without."""
     from mlxdistill.student.base import check_chat_template
     from mlxdistill.teacher.gguf import inspect_gguf
-    from mlxdistill.teacher.labeller import asked_turn
+    from mlxdistill.teacher.prompts import asked_turn
 
     try:
         if path.is_dir():

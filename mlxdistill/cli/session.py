@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from mlxdistill.cli.console import TerminalReporter, print_json, print_lines, pr
 from mlxdistill.config.load import load_config
 from mlxdistill.errors import UsageError
 from mlxdistill.pipeline import STAGES, Options, Ran, run_stages
+from mlxdistill.pipeline.ranks import help_label
+from mlxdistill.platform.ranks import join_ranks
 from mlxdistill.rundir.files import os_errors, read_json
 from mlxdistill.rundir.layout import RunDir
+from mlxdistill.workers import stop_asked
 
 ALL_STAGES = tuple(stage.name for stage in STAGES)
 
@@ -41,9 +45,14 @@ def run_command(
 ) -> None:
     """Runs stages of a configuration and prints where they led."""
     loaded = load_config(config, settings or ())
+    ranks = join_ranks(stop_asked)
+    if ranks is not None and ranks.rank > 0:  # rank 0 alone has the run folder, and speaks to the user
+        if "label" in names:
+            help_label(loaded.config, ranks, TerminalReporter(quiet=True))
+        return
     run = own_folder(folder or Path("runs") / loaded.config.name)
     with TerminalReporter(quiet=quiet).live() as reporter:
-        ran = run_stages(loaded, run, names, STAGES, reporter, options)
+        ran = run_stages(loaded, run, names, STAGES, reporter, replace(options, ranks=ranks))
     metrics = read_json(run.metrics) if "eval" in names else None
     if as_json:
         print_json(summary(ran, metrics))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,11 +36,12 @@ def _run(
     quiet: bool,
     strict: bool = False,
     new_splits: bool = False,
+    budget: int | Literal["all"] | None = None,
 ) -> None:
     from mlxdistill.cli.session import run_command
     from mlxdistill.pipeline import Options
 
-    run_command(config, settings, run_dir, (name,), Options(strict, new_splits), as_json=as_json, quiet=quiet)
+    run_command(config, settings, run_dir, (name,), Options(strict, new_splits, budget), as_json=as_json, quiet=quiet)
 
 
 def _stage(name: str):  # type: ignore[no-untyped-def]  # typer reads the inner signature
@@ -73,6 +74,18 @@ def ingest(
 
 def label(
     config: ConfigFile,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="N|all",
+            help="Label N rows of the pool, chosen to teach most, and all validation and test rows. Stays in force "
+            "until another is given; all: every row.",
+        ),
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how many rows, tokens, hours and bytes it would take.")
+    ] = False,
     settings: Settings = None,
     run_dir: RunFolder = None,
     strict: Strict = False,
@@ -81,7 +94,28 @@ def label(
     debug: Debug = False,
 ) -> None:
     """Let the teacher answer every row; answers already there are kept."""
-    _run("label", config, settings, run_dir, as_json=as_json, quiet=quiet, strict=strict)
+    limit = read_budget(budget)
+    if estimate:
+        from mlxdistill.cli.estimate import run_estimate
+        from mlxdistill.pipeline import Options
+
+        options = Options(strict, budget=limit)
+        run_estimate(config, settings, run_dir, options, as_json=as_json, quiet=quiet)
+        return
+    _run("label", config, settings, run_dir, as_json=as_json, quiet=quiet, strict=strict, budget=limit)
+
+
+def read_budget(text: str | None) -> int | Literal["all"] | None:
+    """What `--budget` says. Raises UsageError where it is neither a number of rows nor `all`."""
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    if not text.isdecimal() or int(text) == 0:
+        raise UsageError(
+            f"{text!r} is not a number of rows", where="--budget", hint="give a whole number above 0, or all"
+        )
+    return int(text)
 
 
 def train(
