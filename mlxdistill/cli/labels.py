@@ -49,7 +49,10 @@ def show(
     folder = _folder(run)
     with LabelReader(folder.labels) as reader:
         answers = [
-            (labeller, answer) for labeller in reader.labellers() for answer in reader.answers_to(labeller, row_id)
+            (labeller, answer)
+            for labeller in reader.labellers()
+            if not labeller.is_content_free  # their ids may be those of rows
+            for answer in reader.answers_to(labeller, row_id)
         ]
         decisions = reader.decisions_about(row_id)
         row = _find_row(folder, row_id) if text or not answers else None
@@ -89,12 +92,14 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write labels to stdout, one JSON object a line, without texts."""
-    from mlxdistill.store import LabelReader
+    from mlxdistill.store import SETTLED, LabelReader
 
     folder = _folder(run)
     with LabelReader(folder.labels) as reader:
         for labeller in _chosen(folder, reader.labellers(), teacher, raw=raw):
             for answer in reader.answers(labeller):
+                if not raw and answer.sample not in SETTLED:
+                    continue
                 record = _record(labeller, answer)
                 if raw:
                     record["sample"] = answer.sample
@@ -110,7 +115,7 @@ def stats(run: RunArgument, as_json: AsJson = False, debug: Debug = False) -> No
 
     folder = _folder(run)
     with LabelReader(folder.labels) as reader:
-        labellers = reader.labellers()
+        labellers = [each for each in reader.labellers() if not each.is_content_free]
         number = _figures(folder).get("labeller")
         records = [
             {
@@ -168,16 +173,17 @@ def _chosen(
     givers = _givers(in_force, by_number)
     # Of several with one name, that of the labels in force, or else the newest.
     teachers = {each.name: each for each in (*labellers, *givers) if not each.is_derived}
+    usual = {name: each for name, each in teachers.items() if not each.is_content_free}
     if teacher is None:
         if raw:
-            return givers or list(teachers.values())
+            return givers or list(usual.values())
         if in_force is None:
-            hint = f"name one with --teacher: {', '.join(teachers)}" if teachers else "wait for its first answers"
+            hint = f"name one with --teacher: {', '.join(usual)}" if usual else "wait for its first answers"
             raise DataError("labelling has not finished: no labels are in force", where=str(folder.path), hint=hint)
         return [in_force]
     if teacher not in teachers:
         near = difflib.get_close_matches(teacher, teachers, 1)
-        hint = f"did you mean {near[0]}?" if near else f"the teachers are: {', '.join(teachers) or 'none yet'}"
+        hint = f"did you mean {near[0]}?" if near else f"the teachers are: {', '.join(usual) or 'none yet'}"
         raise UsageError("no teacher has this name", where=f"--teacher {teacher}", hint=hint)
     if not raw and in_force is not None and givers == [teachers[teacher]]:
         return [in_force]

@@ -5,7 +5,9 @@ Nothing heavy is imported until a command runs: `mlxdistill --help` costs what t
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import json
 import os
 import sys
@@ -57,6 +59,8 @@ def _root(
 
 def main() -> NoReturn:
     """Runs the command line; exits 0 (done), 1 (failed), 2 (usage or configuration) or 130 (interrupted)."""
+    if sys.stdout is None:  # the caller closed it
+        sys.stdout = io.StringIO()
     try:
         code = _run(sys.argv[1:])
         sys.stdout.flush()
@@ -64,6 +68,14 @@ def main() -> NoReturn:
         # The reader of our output has gone (`| head`): nothing is wrong, and Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_line(
+            "standard output", f"cannot write: {(error.strerror or '').lower()}", "free some space and run it again"
+        )
+        code = 1
     raise SystemExit(code)
 
 

@@ -110,6 +110,7 @@ def _print_table(outcome: Mapping[str, Any]) -> None:
     console.width = max(console.width, console.measure(table, options=console.options.update(max_width=1000)).maximum)
     console.print(table)
     console.print(
-        f"{outcome['n']:,} validation rows with gold; 95 % intervals; p corrected for all pairs of candidates",
+        f"{outcome['n']:,} validation rows with gold; 95 % intervals. The table's p compares with the best, which was"
+        " found in the same rows, and is corrected for all pairs; the advice compares with the configured one alone.",
         style="dim",
     )

@@ -105,6 +105,13 @@ class DataConfig(Section):
         return _scalar_keys(value)
 
 
+# Which keys of a teacher mean something only where it has a model, or a log, or answers in one of the two ways.
+OF_SCORES = ("label_orders", "calibrate", "kv")
+OF_GENERATED = ("samples", "temperature", "format", "rationale", "max_tokens", "seed")
+OF_A_LOG = ("answer_key", "answer_values")
+OF_A_MODEL = ("answer", "prompt", "thinking", "near_duplicates", "n_ctx", "n_batch", "n_seq", "threads")
+
+
 class TeacherConfig(Section):
     name: str | None = Field(
         None,
@@ -124,7 +131,10 @@ class TeacherConfig(Section):
     )
     thinking: bool = Field(False, description="Leave a thinking model's thoughts open before it answers.")
     label_orders: int = Field(
-        1, ge=1, description="Score: the labels listed in so many orders, and the probabilities averaged."
+        1,
+        ge=1,
+        description="Score: the labels listed in so many orders, each beginning with another label, and the "
+        "probabilities averaged; at most as many as there are labels.",
     )
     calibrate: Literal["content_free"] | None = Field(
         None, description="Score: divide by the probabilities that a text without content gets."
@@ -171,19 +181,24 @@ class TeacherConfig(Section):
     def _one_kind(self) -> TeacherConfig:
         if (self.model is None) == (self.log is None):
             raise ValueError("a teacher is either a `model` or a `log`")
-        if self.log is not None and (self.label_orders > 1 or self.calibrate or self.samples > 1):
-            raise ValueError("`label_orders`, `calibrate` and `samples` are of a `model`, not of a `log`")
-        if self.log is not None and self.near_duplicates is not None:
-            raise ValueError("`near_duplicates` saves asking a `model`; a `log` is only read")
-        if self.samples > 1 and self.answer == "score":
-            raise ValueError("`samples` are of generated answers: set `answer: generate`")
+        if self.log is not None:
+            self._refuse((*OF_A_MODEL, *OF_SCORES, *OF_GENERATED), "of a `model`; a `log` is only read")
+        elif self.answer == "score":
+            self._refuse(OF_GENERATED, "of generated answers: set `answer: generate`")
+        else:
+            self._refuse(OF_SCORES, "of scored answers: set `answer: score`")
+        if self.model is not None:
+            self._refuse(OF_A_LOG, "of a `log`, whose answers are parsed")
         if self.samples > 1 and not self.temperature:
             raise ValueError("without a `temperature` all `samples` are the same: set one, for example 0.7")
-        if self.answer == "generate" and (self.label_orders > 1 or self.calibrate):
-            raise ValueError("`label_orders` and `calibrate` are of scored answers: set `answer: score`")
-        if self.rationale and self.answer == "score":
-            raise ValueError("a `rationale` is generated: set `answer: generate`")
         return self
+
+    def _refuse(self, keys: tuple[str, ...], what: str) -> None:
+        """Nothing that is configured goes unheeded."""
+        fields = type(self).model_fields
+        given = [key for key in keys if getattr(self, key) != fields[key].get_default(call_default_factory=True)]
+        if given:
+            raise ValueError(f"{' and '.join(f'`{key}`' for key in given)} {'is' if given[1:] == [] else 'are'} {what}")
 
 
 class FilterConfig(Section):

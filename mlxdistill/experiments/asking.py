@@ -13,7 +13,7 @@ from pathlib import Path
 from mlxdistill.config.models import FieldsConfig
 from mlxdistill.experiments.candidates import Candidate
 from mlxdistill.pipeline import Reporter
-from mlxdistill.pipeline.asking import CONTENT_FREE_ROWS
+from mlxdistill.pipeline.asking import CONTENT_FREE_ROWS, ask_content_free
 from mlxdistill.rundir.files import read_json, write_json
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.classification import ClassificationTask
@@ -82,24 +82,24 @@ def ask_candidate(
 ) -> Asked:
     """Asks about the rows that the candidate has not answered yet. Its process has ended on return."""
     reporter.begin(STEP)
-    described = None
-    if not candidate.configured:
-        described = {"name": f"{STEP}: {candidate.name}", "model": candidate.config.model}
+    name = candidate.teacher if candidate.configured else f"{STEP}: {candidate.name}"
+    described = None if candidate.configured else {"name": name, "model": candidate.config.model}
     number = store.labeller(labeller.fingerprint, labeller.prompt_fingerprint, task.names, described)
     key = content_hash(labeller.fingerprint + labeller.prompt_fingerprint)
     try:
         with labeller:
             summary = label_rows(labeller, number, rows, len(rows), store, reporter)
-            answered, seconds = store.asked_speed(number)
+            answered, seconds = store.asked_speed(number, labeller.samples)
+            content_free = None
             if candidate.config.calibrate:
-                label_rows(labeller, number, CONTENT_FREE_ROWS, len(CONTENT_FREE_ROWS), store, reporter)
+                content_free = ask_content_free(labeller, name, number, task.names, store, reporter)
     finally:
         costs.add(key, labeller.stats.rows, labeller.stats.tokens)
     kept = f", {summary.from_store:,} from the store" if summary.from_store else ""
     reporter.end(STEP, f"{candidate.name}: {summary.new:,} answers{kept}")
     return Asked(
         candidate,
-        _one_each(candidate, labeller.samples, rows, store, number, task.names),
+        _one_each(candidate, labeller.samples, rows, store, number, content_free, task.names),
         costs.tokens_per_row(key, len(labeller.samples)),
         answered / seconds if seconds else None,
     )
@@ -111,22 +111,22 @@ def _one_each(
     rows: Sequence[Row],
     store: LabelStore,
     number: int,
+    content_free: int | None,
     labels: Sequence[str],
 ) -> dict[str, Answer]:
     """Of several answers to a row one, as the label stage makes it; a fitted temperature would change no label."""
 
-    def given(rows: Sequence[Row]) -> list[dict[str, Answer]]:
+    def given(number: int, rows: Sequence[Row]) -> list[dict[str, Answer]]:
         found: dict[int, dict[str, Answer]] = {sample: {} for sample in samples}
-        for answer in store.answers(number, {row.id: content_hash(row.text) for row in rows}):
-            if answer.sample in found:
-                found[answer.sample][answer.row_id] = answer
+        for answer in store.answers(number, {row.id: content_hash(row.text) for row in rows}, samples):
+            found[answer.sample][answer.row_id] = answer
         return list(found.values())
 
     rule = Rule(tuple(samples), votes=candidate.config.answer == "generate")
-    if candidate.config.calibrate:
+    if content_free is not None:
         free_ids = [row.id for row in CONTENT_FREE_ROWS]
-        free = [opinions_of(free_ids, answers, labels) for answers in given(CONTENT_FREE_ROWS)]
+        free = [opinions_of(free_ids, answers, labels) for answers in given(content_free, CONTENT_FREE_ROWS)]
         rule = Rule(rule.samples, rule.votes, tuple(map(content_free_shares, free)))
-    members, ids = given(rows), [row.id for row in rows]
+    members, ids = given(number, rows), [row.id for row in rows]
     opinions = list(rule.steps([opinions_of(ids, answers, labels) for answers in members]).values())[-1]
     return {answer.row_id: answer for answer in answers_from(ids, opinions, members, labels)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mlxdistill.config.models import Config, TeacherConfig
+from mlxdistill.config.models import OF_GENERATED, OF_SCORES, Config, TeacherConfig
 from mlxdistill.errors import ConfigError, Problem, UsageError
 from mlxdistill.pipeline.asking import key_of
 from mlxdistill.pipeline.stage import prompt_template
@@ -146,14 +146,14 @@ def _variants(name: str, teacher: TeacherConfig, axes: Axes, notes: list[str]) -
 
 def _variant(teacher: TeacherConfig, answer: AnswerKind, temperature: float, notes: list[str]) -> TeacherConfig:
     """The teacher answering in this way. Settings of the other kind of answer go back to their defaults."""
-    changes: dict[str, Any] = {"answer": answer}
+    fields = TeacherConfig.model_fields
+    others = OF_SCORES if answer == "generate" else OF_GENERATED
+    changes: dict[str, Any] = {"answer": answer, **{key: fields[key].default for key in others}}
     if answer == "generate":
-        changes |= {"temperature": temperature, "label_orders": 1, "calibrate": None}
+        changes["temperature"] = temperature
         if not temperature and teacher.samples > 1:
             notes.append("at temperature 0 all samples are the same: one is taken")
             changes["samples"] = 1
-    elif teacher.answer == "generate":
-        changes |= {"temperature": 0.0, "samples": 1, "rationale": False}
     return TeacherConfig.model_validate(teacher.model_dump() | changes)
 
 

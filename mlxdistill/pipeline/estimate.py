@@ -21,6 +21,7 @@ from mlxdistill.pipeline.stage import Context, Options, Reporter, prompt_templat
 from mlxdistill.platform.device import DeviceFacts, device_facts
 from mlxdistill.platform.memory import machine_memory_bytes
 from mlxdistill.platform.models import cached_sha256, find_gguf
+from mlxdistill.rundir.files import file_sha256
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.manifest import Manifest
 from mlxdistill.statistics.resampling import generator
@@ -96,7 +97,11 @@ def _choice(context: Context) -> Choice | None:
     if budget is None:
         return None
     rows = count_rows(context.run.pool)
-    if kept and min(budget, rows) <= len(kept.pilot) + len(kept.chosen):
+    if (
+        kept
+        and kept.pool_sha256 == file_sha256(context.run.pool)
+        and min(budget, rows) <= len(kept.pilot) + len(kept.chosen)
+    ):
         return Choice(budget, kept.pool_sha256, kept.pilot, kept.chosen)
     drawn = generator(context.config.data.seed).permutation(rows) < budget
     ids = (row.id for row, is_drawn in zip(iter_rows(context.run.pool), drawn, strict=True) if is_drawn)

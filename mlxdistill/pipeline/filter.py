@@ -31,6 +31,12 @@ def _work(context: Context) -> Result:
         filters: list[Filter] = [_held_out(context), *_in_budget(context), *filters_of(context.config.filter)]
         decisions = run_filters(filters, candidates)
         store.add_filtering(decisions)
+    if context.config.filter.min_confidence is not None:
+        unsaid = sum(answer.label is not None and answer.probabilities is None for answer in answers.values())
+        if unsaid:
+            context.reporter.note(
+                f"{unsaid:,} answers have no probabilities: filter.min_confidence does not touch them"
+            )
     steps = funnel(decisions)
     kept = len(rows) - len(dropped_rows(decisions))
     figures = {"funnel": [asdict(step) for step in steps]}

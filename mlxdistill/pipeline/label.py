@@ -12,6 +12,7 @@ from typing import Any
 
 from mlxdistill.config.models import Config
 from mlxdistill.data.splits import draw_balanced
+from mlxdistill.errors import DataError
 from mlxdistill.pipeline.asking import Asked, ask, key_of, open_teacher
 from mlxdistill.pipeline.budget import budget_figures, budget_in_force, choice_in_force
 from mlxdistill.pipeline.settling import Settled, settle, settling_inputs, settling_lines
@@ -54,6 +55,8 @@ def _spending_inputs(context: Context) -> dict[str, Any]:
 def _work(context: Context) -> Result:
     with LabelStore(context.run.labels) as store:
         teachers = [ask(context, store, name) for name in context.config.teachers]
+        for teacher in teachers:
+            _check_usable(context, teacher)
         bad_lines = _bad_lines(context, teachers)
         settled = settle(context, store, teachers)
         outputs = _test_balanced(context, store, settled.number)
@@ -72,6 +75,20 @@ def _work(context: Context) -> Result:
     counted = "; ".join(f"{teacher.name}: {teacher.counted}" for teacher in teachers)
     figures = {**bad_lines, **_figures(teachers, settled), "labeller": settled.number, **budget_figures(context.run)}
     return Result(outputs, work, figures, counted if several else teachers[0].counted)
+
+
+def _check_usable(context: Context, teacher: Asked) -> None:
+    """Raises DataError where none of a teacher's answers names a label."""
+    summary = teacher.summary
+    given = summary.from_store + summary.new
+    if given and summary.unparsable == given:
+        hint = "look at what it wrote: mlxdistill labels show RUN ROW --text"
+        if teacher.config.answer == "generate":
+            hint = (
+                "raise max_tokens, or use `format: json` or `answer: score`; `mlxdistill labels show` has the answers"
+            )
+        message = f"none of the {given:,} answers of {teacher.name} names a label of the task"
+        raise DataError(message, where=str(context.run.labels), hint=hint)
 
 
 def _figures(teachers: Sequence[Asked], settled: Settled) -> dict[str, Any]:

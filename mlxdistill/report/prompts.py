@@ -41,7 +41,8 @@ def prompts_section(outcome: Mapping[str, Any]) -> Section:
     notes = Notes()
     table = Table(
         "prompts-table",
-        f"Candidates on {whole(outcome['n'])} validation rows with gold; p corrected for all pairs of them",
+        f"Candidates on {whole(outcome['n'])} validation rows with gold; p compares with the best, corrected"
+        " for all pairs; the advice compares with the configured one alone",
         COLUMNS,
         tuple(candidate_cells(entry, notes) for entry in entries),
         tuple(notes.reasons),

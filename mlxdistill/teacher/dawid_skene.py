@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxdistill.statistics.resampling import Floats, Integers
-from mlxdistill.teacher.votes import NONE, vote_shares
+from mlxdistill.teacher.votes import NONE, Flags, vote_shares
 
 FEWEST_TEACHERS = 3
 MOST_ITERATIONS = 1000
 TOLERANCE = 1e-4  # of the class probabilities of any row
 SMOOTHING_ROWS = 1.0
+FEWEST_ROWS = 0.5  # expected of a class; of fewer a confusion matrix says little but the smoothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class DawidSkene:
     Attributes:
         prior: (K,) how common each class is.
         confusion: (teachers, K, K) the probability that a teacher says the last label of a row of the middle class.
+        rows: (teachers, K) how many rows of each class are expected among those that a teacher named a label of.
         iterations: how many it took.
         objectives: after each, the log-likelihood of the votes and the smoothing; never falls.
         converged: whether the classes stopped moving.
@@ -40,6 +42,7 @@ class DawidSkene:
 
     prior: Floats
     confusion: Floats
+    rows: Floats
     iterations: int
     objectives: tuple[float, ...]
     converged: bool
@@ -51,8 +54,15 @@ class DawidSkene:
         shares[(votes == NONE).all(axis=1)] = 0.0
         return shares
 
-    def reliability(self, teacher: int) -> float:
-        """How often the teacher is right, were the model true."""
+    @property
+    def seen(self) -> Flags:
+        """(teachers, K) whether the votes say how a teacher answers rows of the class."""
+        return self.rows >= FEWEST_ROWS
+
+    def reliability(self, teacher: int) -> float | None:
+        """How often the teacher is right, were the model true; None where it named no label."""
+        if not self.rows[teacher].any():
+            return None
         return float((self.prior * np.diagonal(self.confusion[teacher])).sum())
 
 
@@ -81,7 +91,8 @@ def fit_dawid_skene(votes: Integers, labels: int, counts: Integers | None = None
         converged = not len(votes) or float(np.abs(moved - shares).max()) < TOLERANCE
         shares = moved
         prior, confusion = _maximise(votes, weights, shares)
-    return DawidSkene(prior, confusion, len(objectives), tuple(objectives), converged)
+    rows = np.where((votes != NONE).T[:, :, None], shares * weights[:, None], 0.0).sum(axis=1)
+    return DawidSkene(prior, confusion, rows, len(objectives), tuple(objectives), converged)
 
 
 def _maximise(votes: Integers, weights: Floats, shares: Floats) -> tuple[Floats, Floats]:

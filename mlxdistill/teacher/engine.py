@@ -152,10 +152,8 @@ class Model:
     @property
     def cell_bytes(self) -> int:
         """Memory of one cell of the key-value memory, in float16."""
-        heads: int = self._llama.llama_model_n_head(self.pointer)
-        width = self._llama.llama_model_n_embd(self.pointer) // max(1, heads)
-        shared = self._llama.llama_model_n_head_kv(self.pointer)
-        return int(2 * 2 * self._llama.llama_model_n_layer(self.pointer) * shared * width)
+        shape = self.info.shape
+        return 2 * 2 * shape.layers * shape.kv_heads * shape.head_width
 
     @property
     def bos(self) -> int | None:

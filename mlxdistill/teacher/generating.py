@@ -56,7 +56,7 @@ class GeneratingLabeller(ModelLabeller):
             "seed": config.seed,
             "max_tokens": config.max_tokens,
             "thinking": thinking,
-            "n_ctx": config.n_ctx,
+            "n_ctx": min(config.n_ctx, info.context_length or config.n_ctx),
         }
         parts = [prompt.before, prompt.head, prompt.tail, prompt.after, prompt.verbalizers, writing.grammar]
         super().__init__(

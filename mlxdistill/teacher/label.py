@@ -17,6 +17,7 @@ from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Answer, Labeller, Progress
 from mlxdistill.tasks.rows import Row, content_hash
 
+MUCH_LARGER = 4
 ROWS_PER_PIECE = 8192  # whole chunks of the scorer, so that asking in pieces changes no wave
 
 
@@ -61,6 +62,8 @@ def label_rows(
     from_store = new = begun = 0
     store.begin_asking()
     kept = store.settings(number)
+    if kept is not None and total > MUCH_LARGER * kept.get("job_rows", total):
+        kept = None  # found for a job so small that little was tried
     labeller.prepare(total, kept)
     for piece in _pieces(rows):
         hashes = {row.id: content_hash(row.text) for row in piece}
@@ -71,10 +74,10 @@ def label_rows(
         from_store += len(done)
         if len(done) < len(asked):
             for wave in labeller.label(unique, done, _Part(progress, begun, total)):
-                store.add(number, wave, hashes)
                 if kept is None and labeller.settings is not None:
-                    kept = dict(labeller.settings)
-                    store.keep_settings(number, kept)
+                    kept = {**labeller.settings, "job_rows": total}
+                    store.keep_settings(number, kept)  # before the answers, so that no stop parts them from these
+                store.add(number, wave, hashes)
                 new += len(wave)
         begun += len(piece)
         progress.advance(begun, total)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxdistill.config.models import TeacherConfig
+from mlxdistill.errors import UsageError
 from mlxdistill.platform.models import cached_sha256, find_gguf
 from mlxdistill.tasks.classification import ClassificationTask
 from mlxdistill.tasks.protocols import Answer, Progress
@@ -51,7 +52,7 @@ class LlamaLabeller(ModelLabeller):
             "llama_cpp_python": version("llama-cpp-python"),
             "answer": config.answer,
             "thinking": config.thinking,
-            "n_ctx": config.n_ctx,
+            "n_ctx": min(config.n_ctx, info.context_length or config.n_ctx),
             "n_batch": config.n_batch,
             "n_seq": config.n_seq,
             "kv": config.kv,
@@ -135,4 +136,7 @@ def _prompts(
     for shift in sorted({round(order * count / orders) for order in range(orders)}):
         prompt = task.teacher_prompt(template, shift=shift)
         prompts[shift] = LabelPrompt(before, prompt.head, prompt.tail, after, task.names, task.verbalizers)
+    if len(prompts) > 1 and len(set(prompts.values())) == 1:
+        hint = "put {labels} or {names} into it, or leave label_orders out"
+        raise UsageError("the prompt lists no labels, so they have no orders", where=str(config.prompt), hint=hint)
     return prompts

@@ -19,16 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlxdistill.errors import ModelError
+from mlxdistill.platform.memory import machine_memory_bytes
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.tasks.trie import build_trie
 from mlxdistill.teacher.branches import plan_branches
 from mlxdistill.teacher.engine import Engine, Model, NoSlot
-from mlxdistill.teacher.lanes import MOST_SEQUENCES, Lane, Layout, Limits
+from mlxdistill.teacher.lanes import CELLS_STEP, MOST_SEQUENCES, Lane, Layout, Limits
 from mlxdistill.teacher.prompts import LabelPrompt, prompt_tokens, verbalizer_tokens
 from mlxdistill.teacher.tokens import first_tokens
 
 CHUNK_ROWS = 1024
 SPLIT_TEXT_TOKENS = 256  # longest text of a row in a split memory, of which every sequence has room for one
+SPLIT_MEMORY_SHARE = 1 / 16  # of the machine's memory, at most, for a split key-value memory
+FEWEST_SPLIT_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +91,22 @@ class Scorer:
                 f"the prompt and its labels take {n_ctx - self._longest} of {n_ctx} tokens and leave no room for a text"
             )
             raise ModelError(message, where=str(model.path), hint="shorten the prompt, or raise teacher.n_ctx")
-        kv = limits.kv if self.may_split else "unified"
-        self._limits = replace(limits, n_ctx=n_ctx, kv=kv)
+        self._limits = replace(limits, n_ctx=n_ctx, kv=limits.kv if self.may_split else "unified")
         self._lanes: dict[Layout, Lane] = {}
 
     @property
     def may_split(self) -> bool:
-        """Whether a split key-value memory can hold these labels and prompts."""
+        """Whether a split key-value memory can hold these labels and prompts, and is not too large for the machine."""
         chains = all(plan.branches == 1 for plan in self._plans)
-        return chains and len(self._prompts) == 1 and not self._model.is_recurrent
+        one = chains and len(self._prompts) == 1 and not self._model.is_recurrent
+        return one and self._split_rows >= FEWEST_SPLIT_ROWS
+
+    @property
+    def _split_rows(self) -> int:
+        """How many rows' shares fit in what a split memory may take."""
+        row = self.prefix_tokens + min(SPLIT_TEXT_TOKENS, self._longest) + self._tail + self._inner
+        share = -(-row // CELLS_STEP) * CELLS_STEP * max(1, self._model.cell_bytes)
+        return int(SPLIT_MEMORY_SHARE * machine_memory_bytes() / share)
 
     @property
     def limits(self) -> Limits:
@@ -200,7 +210,9 @@ class Scorer:
         kv: Layout = "split" if self._limits.kv == "split" and length <= short else "unified"
         if kv not in self._lanes:
             longest = short if kv == "split" else self._longest
-            lane = Lane(self._model, self._prompts, self._plans, replace(self._limits, kv=kv), longest)
+            n_seq = min(self._limits.n_seq, self._split_rows) if kv == "split" else self._limits.n_seq
+            limits = replace(self._limits, kv=kv, n_seq=n_seq)
+            lane = Lane(self._model, self._prompts, self._plans, limits, longest)
             self._lanes[kv] = lane.__enter__()
         return self._lanes[kv]
 

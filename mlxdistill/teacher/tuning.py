@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlxdistill.errors import ModelError
 from mlxdistill.platform.cores import usable_cores
-from mlxdistill.platform.memory import machine_memory_bytes
 from mlxdistill.tasks.protocols import Progress
 from mlxdistill.teacher.engine import Model
 from mlxdistill.teacher.lanes import MOST_SEQUENCES, Layout, Limits
 from mlxdistill.teacher.prompts import LabelPrompt
-from mlxdistill.teacher.scoring import CHUNK_ROWS, SPLIT_TEXT_TOKENS, Scorer
+from mlxdistill.teacher.scoring import CHUNK_ROWS, Scorer
 from mlxdistill.teacher.threads import fastest_threads
 
 FIRST_BATCH, FIRST_SEQUENCES = 256, 64
@@ -28,8 +28,6 @@ THREAD_TRIAL_TOKENS = 128
 SHARE_OF_JOB = 0.03
 MOST_SECONDS = 30.0
 WORTH_CHANGING = 1.03  # less than that is noise
-SPLIT_MEMORY_SHARE = 1 / 16  # of the machine's memory, for a split key-value memory
-FEWEST_SPLIT_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +87,15 @@ def tune(
         candidate = change(fastest, trial)
         if candidate is None or trial.spent + trial.opening + TRIAL_WAVES * candidate.n_batch / best > budget:
             continue
-        trial.switch(candidate)
-        speed = trial.measure(TRIAL_WAVES)
+        speed = trial.speed_of(candidate)
         tried += 1
         if speed > WORTH_CHANGING * best:
             fastest, best = trial.scorer.limits, speed
-    if trial.scorer.limits != fastest:
+    if not trial.is_open or trial.scorer.limits != fastest:
         trial.switch(fastest)
-    reason = "too few rows to be worth trying others"
-    if tried > 1:
-        reason = f"the fastest of {tried} tried, {best / first:.2f} times as fast as n_batch {limits.n_batch}, unified"
+    reason = f"the fastest of {tried} tried, {best / first:.2f} times as fast as the first"
+    if tried == 1:
+        reason = "too few rows to be worth trying others"
     return trial.scorer, Tuned(fastest, reason, tried)
 
 
@@ -118,10 +115,13 @@ class _Trial:
         self._rows = rows
         self.spent = 0.0
         self.scorer = self._open(limits)
+        self.is_open = True
 
     def switch(self, limits: Limits) -> None:
         self.scorer.__exit__(None, None, None)
+        self.is_open = False
         self.scorer = self._open(limits)
+        self.is_open = True
 
     def _open(self, limits: Limits) -> Scorer:
         began = time.perf_counter()
@@ -129,6 +129,14 @@ class _Trial:
         self.opening = time.perf_counter() - began
         self.spent += self.opening
         return scorer
+
+    def speed_of(self, limits: Limits) -> float:
+        """Tokens a second; 0 where the machine has no memory for these limits."""
+        try:
+            self.switch(limits)
+            return self.measure(TRIAL_WAVES)
+        except ModelError:
+            return 0.0
 
     def measure(self, waves: int, most_tokens: int | None = None) -> float:
         """Tokens a second."""
@@ -156,7 +164,7 @@ def _changes(model: Model, choices: Choices) -> Iterator[Callable[[Limits, _Tria
     if choices.n_seq is None:
         yield _more_rows
     if choices.kv is None:
-        yield _split(model, choices)
+        yield _split
 
 
 def _other_batch(n_batch: int, fastest: Limits, trial: _Trial) -> Limits:
@@ -168,13 +176,5 @@ def _more_rows(fastest: Limits, trial: _Trial) -> Limits | None:
     return replace(fastest, n_seq=min(2 * fastest.n_seq, MOST_SEQUENCES - 1)) if full else None
 
 
-def _split(model: Model, choices: Choices) -> Callable[[Limits, _Trial], Limits | None]:
-    def change(fastest: Limits, trial: _Trial) -> Limits | None:
-        row = len(trial.scorer.shared_tokens) + SPLIT_TEXT_TOKENS
-        rows = int(SPLIT_MEMORY_SHARE * machine_memory_bytes() / (row * model.cell_bytes))
-        n_seq = choices.n_seq or min(fastest.n_seq, rows)
-        if not trial.scorer.may_split or rows < max(FEWEST_SPLIT_ROWS, choices.n_seq or 0):
-            return None
-        return replace(fastest, kv="split", n_seq=n_seq)
-
-    return change
+def _split(fastest: Limits, trial: _Trial) -> Limits | None:
+    return replace(fastest, kv="split") if trial.scorer.may_split and fastest.kv != "split" else None

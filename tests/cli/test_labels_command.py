@@ -148,6 +148,27 @@ def test_stats_counts_everything(run: RunDir, call) -> None:
     assert lines[-1] == ["*", "the", "labels", "in", "force"]
 
 
+def test_content_free_texts_are_nobodys_rows(run: RunDir, call) -> None:
+    name = "content-free texts of small"
+    with LabelStore(run.labels) as store:
+        free = store.labeller("5", "p", LABELS, {"name": name, "content_free_of": 1})
+        store.add(free, [Answer("a", "ok", (0.5, 0.5)), Answer("(1)", "ok", (0.5, 0.5))], {"a": "n", "(1)": "n"})
+    assert len(json.loads(call("labels", "stats", run.path, "--json").stdout)["labellers"]) == 3
+    assert len(json.loads(call("labels", "show", run.path, "a", "--json").stdout)["answers"]) == 4
+    assert "no row has this id" in (shown := call("labels", "show", run.path, "(1)")).stderr
+    assert "did you mean" not in shown.stderr
+    run.manifest.unlink()
+    assert name not in call("labels", "export", run.path).stderr
+    assert len(call("labels", "export", run.path, "--raw").stdout.splitlines()) == 4
+    assert len(call("labels", "export", run.path, "--raw", "--teacher", name).stdout.splitlines()) == 2
+
+
+def test_export_of_labels_in_force_leaves_out_samples_that_nobody_wants_any_more(run: RunDir, call) -> None:
+    write_json(run.manifest, {"schema": 1, "frozen": {}, "stages": {"label": {"figures": {"labeller": 2}}}})
+    (line,) = call("labels", "export", run.path).stdout.splitlines()
+    assert json.loads(line)["label"] == "to[x]ic"
+
+
 def test_what_is_not_there_is_said_with_what_is_near(run: RunDir, call) -> None:
     missing = call("labels", "stats", run.path.parent / "mime")
     assert missing.returncode == 1

@@ -256,8 +256,8 @@ def test_a_section_that_is_set_leaves_no_folder_behind(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("text", ["[x", "*foo", "Decide: a: b", "{braces} in it", "[1, 2]", "7", "true", "a # b", "&"])
 def test_text_for_a_key_that_takes_text_stays_text(tmp_path: Path, text: str) -> None:
-    config = load_config(write(tmp_path, GOOD), [f"task.instruction={text}", f"teacher.answer_key={text}"], {}).config
-    assert config.task.instruction == config.teacher.answer_key == text.partition(" #")[0]
+    config = load_config(write(tmp_path, GOOD), [f"task.instruction={text}", f"data.fields.id={text}"], {}).config
+    assert config.task.instruction == config.data.fields.id == text.partition(" #")[0]
 
 
 def test_settings_are_read_as_yaml_where_that_fits(tmp_path: Path) -> None:
@@ -339,14 +339,14 @@ SEVERAL = GOOD.replace(
 def test_several_teachers_are_a_list_and_every_value_has_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, SEVERAL)
     loaded = load_config(
-        path, ["teacher.0.n_batch=64", "teacher.1.log=three.jsonl"], {"MLXDISTILL_TEACHER__0__SEED": "3"}
+        path, ["teacher.0.n_batch=64", "teacher.1.log=three.jsonl"], {"MLXDISTILL_TEACHER__0__THREADS": "3"}
     )
     first, second = loaded.config.teachers["small"], loaded.config.teachers["teacher2"]
-    assert (first.model, first.n_batch, first.seed) == (str(tmp_path / "a.gguf"), 64, 3)
+    assert (first.model, first.n_batch, first.threads) == (str(tmp_path / "a.gguf"), 64, 3)
     assert second.log == (str(Path("three.jsonl").absolute()),)
     assert loaded.origin(("teacher", 0, "name")) == f"{path}:8"
     assert loaded.origin(("teacher", 0, "n_batch")) == "--set teacher.0.n_batch"
-    assert loaded.origin(("teacher", 0, "seed")) == "MLXDISTILL_TEACHER__0__SEED"
+    assert loaded.origin(("teacher", 0, "threads")) == "MLXDISTILL_TEACHER__0__THREADS"
     assert loaded.origin(("teacher", 1, "answer_values", "1")) == f"{path}:10"
     assert loaded.origin(("teacher", 1, "n_ctx")) == "default"
     logs = load_config(path, (), {}).config.teachers["teacher2"].log
@@ -392,7 +392,7 @@ def test_a_mistake_in_one_of_several_teachers_is_one_problem(
         ("[{model: a.gguf, name: teacher2}, {model: b.gguf}]", 7, "two teachers have the same `name`"),
         ("[{model: a.gguf}, b.gguf]", 7, "`teacher.1`: input should be a section with keys of its own"),
         ("[{model: a.gguf}, {model: a.gguf, log: b}]", 7, "`teacher.1`: a teacher is either a `model` or a `log`"),
-        ("{log: a.jsonl, calibrate: content_free}", 7, "are of a `model`, not of a `log`"),
+        ("{log: a.jsonl, calibrate: content_free}", 7, "`calibrate` is of a `model`; a `log` is only read"),
         ("[{model: a.gguf}, {log: b, answer_values: {x: yess}}]", 7, "`teacher.1.answer_values` maps 'x' to 'yess'"),
     ],
 )

@@ -41,7 +41,7 @@ def config(labels: list[str], description: str = "") -> Config:
             "labels": {name: {"description": description} for name in labels},
         },
         "data": {"source": "/rows.jsonl"},
-        "teacher": {"model": "org/teacher", "answer_key": description, "answer_values": {description: labels[0]}},
+        "teacher": {"log": ["/log.jsonl"], "answer_key": description, "answer_values": {description: labels[0]}},
         "student": {"model": "org/student"},
     }
     return Config.model_validate(sections)

@@ -112,16 +112,30 @@ def test_rows_without_a_vote_have_no_opinion_and_teach_nothing() -> None:
     model = fit_dawid_skene(votes, 2)
     assert model.class_probabilities(votes)[2].tolist() == [0.0, 0.0]
     assert np.array_equal(model.confusion, fit_dawid_skene(votes[:2], 2).confusion)
+    assert model.rows.sum(axis=1).tolist() == pytest.approx([2.0] * 3)
     nothing = fit_dawid_skene(votes[2:], 2)
+    assert [nothing.reliability(place) for place in range(3)] == [None] * 3
     assert nothing.converged
     assert nothing.prior.tolist() == [0.5, 0.5]
+
+
+def test_what_no_vote_speaks_of_is_not_known() -> None:
+    """The last teacher named nothing, the third only rows of the first class, and no row is of the last class."""
+    votes = np.array([[0, 0, 0, NONE]] * 30 + [[1, 1, NONE, NONE]] * 20)
+    model = fit_dawid_skene(votes, 3)
+    assert model.seen.tolist() == [[True, True, False], [True, True, False], [True, False, False], [False] * 3]
+    assert model.rows == pytest.approx(np.array([[30, 20, 0], [30, 20, 0], [30, 0, 0], [0, 0, 0]]), abs=0.1)
+    assert model.reliability(3) is None
+    assert model.reliability(0) == pytest.approx(1.0, abs=0.05)
+    counted = fit_dawid_skene(np.unique(votes, axis=0), 3, np.array([30, 20]))
+    assert counted.rows == pytest.approx(model.rows)
 
 
 def test_many_teachers_and_labels_do_not_underflow() -> None:
     labels, teachers = 150, 60
     prior, matrix = np.full(labels, 1 / labels), np.full((labels, labels), 1e-9)
     matrix[np.arange(labels), np.arange(labels)] = 1 - 1e-9 * (labels - 1)
-    model = DawidSkene(prior, np.stack([matrix] * teachers), 1, (), True)
+    model = DawidSkene(prior, np.stack([matrix] * teachers), np.ones((teachers, labels)), 1, (), True)
     votes = np.array([[0] * (teachers // 2) + [1] * (teachers - teachers // 2)])
     shares = model.class_probabilities(votes)[0]
     assert shares[:2].tolist() == pytest.approx([0.5, 0.5])

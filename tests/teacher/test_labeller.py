@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mlxdistill.config.models import TeacherConfig
-from mlxdistill.errors import Interrupted, ModelError
+from mlxdistill.errors import Interrupted, ModelError, UsageError
 from mlxdistill.platform.cores import usable_cores
 from mlxdistill.tasks.classification import ClassificationTask, Label
 from mlxdistill.tasks.protocols import Answer
@@ -246,3 +246,9 @@ def test_every_label_order_is_asked(tiny_gguf: Path, progress: Any) -> None:
     first = [answer.probabilities for answer in answers if answer.sample == 0]
     assert np.allclose([answer.probabilities for answer in only], first, rtol=0.05)
     assert not np.allclose([answer.probabilities for answer in answers if answer.sample == 1], first, rtol=0.05)
+
+
+def test_a_prompt_without_labels_has_no_orders(tiny_gguf: Path, progress: Any) -> None:
+    with pytest.raises(UsageError, match="lists no labels") as raised:
+        LlamaLabeller(config_for(tiny_gguf, label_orders=2), TASK, progress, "{instruction} {text}\n")
+    assert "{names}" in str(raised.value.hint)

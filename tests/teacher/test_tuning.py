@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlxdistill.teacher import tuning
-from mlxdistill.teacher.engine import Model
+from mlxdistill.errors import ModelError
+from mlxdistill.teacher import scoring, tuning
+from mlxdistill.teacher.engine import Engine, EngineSettings, Model
 from mlxdistill.teacher.lanes import Limits
 from mlxdistill.teacher.prompts import LabelPrompt
 from mlxdistill.teacher.scoring import Scorer, Tried
@@ -121,6 +122,34 @@ def test_noise_changes_nothing_and_what_is_configured_stays(
     tuned = tuned_limits(tiny_model, CHAINS, Choices(512, n_batch=128, threads=2), MANY, progress)
     assert {limits.n_batch for limits in tried} == {128}
     assert tuned.limits.n_batch == 128
+
+
+def test_what_the_machine_has_no_room_for_is_passed_over(
+    tiny_model: Model, timed: Callable[[Speed], list[Limits]], progress: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(lambda limits: 1e3 * limits.n_batch)
+    opened = Engine.__init__
+
+    def refuse(engine: Engine, model: Model, settings: EngineSettings) -> None:
+        if settings.n_batch > 256:
+            raise ModelError("no memory")
+        opened(engine, model, settings)
+
+    monkeypatch.setattr(Engine, "__init__", refuse)
+    monkeypatch.setattr(Engine, "__exit__", lambda *_: None)  # also of the one that was never opened
+    tuned = tuned_limits(tiny_model, PROMPT, Choices(512, None, 8, 2, "unified"), MANY, progress)
+    assert (tuned.limits.n_batch, tuned.tried) == (256, 2)
+
+
+def test_a_split_memory_takes_no_more_than_its_share(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    share = 512 * tiny_model.cell_bytes
+    for rows, kv in ((3, "unified"), (5, "split")):
+        monkeypatch.setattr(scoring, "machine_memory_bytes", lambda rows=rows: 16 * share * rows)
+        with Scorer(tiny_model, {0: CHAINS}, Limits(512, 256, 64, 1, "split")) as scorer:
+            assert scorer.limits.kv == kv
+            if kv == "split":
+                assert scorer.engine.settings.n_seq == rows
+                assert sum(len(wave.answers) for wave in scorer.score(ROWS)) == len(ROWS)
 
 
 def test_a_short_job_tries_nothing(tiny_model: Model, timed: Callable[[Speed], list[Limits]], progress: Any) -> None:
