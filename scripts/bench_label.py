@@ -45,7 +45,7 @@ ROWS = 200
 RIVAL_ROWS = 24  # a round; one row at a time is slow
 PREFILL_TOKENS = 512
 WRITTEN_TOKENS = 48
-MANY_ROWS = 1_000_000
+MANY_ROWS = 1_500_000
 INSTRUCTION = "Decide whether the customer's message is about a card."
 YES_NO = (Label("yes", "it is about a card", "yes"), Label("no", "it is about something else", "no"))
 
@@ -449,7 +449,7 @@ class FakeTeacher:
 
 
 def memory(setting: Setting) -> dict[str, Any]:
-    """Resident memory, in MB, while a million rows stream through labelling with a teacher that answers at once."""
+    """Resident memory, in MB, while a million and a half rows stream through labelling with a teacher that answers at once."""
     import psutil
 
     process = psutil.Process()

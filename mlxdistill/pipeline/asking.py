@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -14,7 +14,8 @@ from mlxdistill.pipeline.ranks import with_ranks
 from mlxdistill.pipeline.stage import Context, prompt_template
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.store import LabelStore
-from mlxdistill.tasks.rows import Row
+from mlxdistill.tasks.protocols import Labeller, Progress
+from mlxdistill.tasks.rows import Row, content_hash
 from mlxdistill.teacher.asking import ModelLabeller
 from mlxdistill.teacher.correction import CONTENT_FREE_TEXTS
 from mlxdistill.teacher.duplicates import find_sources
@@ -22,7 +23,7 @@ from mlxdistill.teacher.label import LabelSummary, label_rows
 from mlxdistill.teacher.labeller import open_labeller
 from mlxdistill.teacher.recorded import RecordedLabeller
 
-# Rows that no user has: their ids would have to be chosen to be these.
+# Of a labeller of their own (`ask_content_free`): a user's row may have such an id.
 CONTENT_FREE_ROWS = tuple(
     Row(f"(content-free {place})", text) for place, text in enumerate(CONTENT_FREE_TEXTS, start=1)
 )
@@ -35,6 +36,7 @@ class Asked:
     Attributes:
         name: what it is called among several.
         number: its labeller's, in the store.
+        content_free: that of its answers to texts without content; None where it was not asked about any.
         fingerprint, prompt_fingerprint, samples: as of `tasks.protocols.Labeller`.
         rows_per_second: over all its answers, also those given before; None where no time was measured.
         peak_memory_bytes, settings, threads: of its process; None where nobody knows any more.
@@ -44,6 +46,7 @@ class Asked:
     name: str
     config: TeacherConfig
     number: int
+    content_free: int | None
     fingerprint: str
     prompt_fingerprint: str
     samples: tuple[int, ...]
@@ -120,14 +123,16 @@ def ask(context: Context, store: LabelStore, name: str) -> Asked:
         total = count_wanted(run, choice)
         summary = label_rows(helped, number, wanted, total, store, context.reporter, sources)
         summary = replace(summary, new=summary.new + given, from_store=summary.from_store - given)
-        rows, seconds = store.asked_speed(number)
+        rows, seconds = store.asked_speed(number, labeller.samples)
+        content_free = None
         if config.calibrate:
-            label_rows(labeller, number, CONTENT_FREE_ROWS, len(CONTENT_FREE_ROWS), store, context.reporter)
+            content_free = ask_content_free(labeller, name, number, context.task.names, store, context.reporter)
     settings = labeller.settings or store.settings(number)
     asked = Asked(
         name,
         config,
         number,
+        content_free,
         labeller.fingerprint,
         prompt_fingerprint,
         labeller.samples,
@@ -142,13 +147,36 @@ def ask(context: Context, store: LabelStore, name: str) -> Asked:
     return asked
 
 
+def ask_content_free(
+    labeller: Labeller, name: str, number: int, labels: Sequence[str], store: LabelStore, progress: Progress
+) -> int:
+    """Asks about texts without content, which are kept where they count as nobody's rows.
+
+    Args:
+        name, number: of the teacher, and of its labeller in the store.
+
+    Returns the number of the labeller of these answers.
+    """
+    fingerprint = content_hash(f"content-free texts of {labeller.fingerprint}")
+    description = {"name": f"content-free texts of {name}", "content_free_of": number}
+    content_free = store.labeller(fingerprint, labeller.prompt_fingerprint, labels, description)
+    settings = store.settings(number)
+    if settings is not None:  # the same as for the rows that they correct
+        store.keep_settings(content_free, settings)
+    label_rows(labeller, content_free, CONTENT_FREE_ROWS, len(CONTENT_FREE_ROWS), store, progress)
+    return content_free
+
+
 def _tell(context: Context, asked: Asked) -> None:
     summary, teacher = asked.summary, ".".join(map(str, key_of(context.config, asked.name)))
     if asked.config.log is not None and summary.missing:
         context.reporter.note(f"{summary.missing:,} of {summary.rows:,} rows have no logged answer")
     if summary.truncated:
         rows = -(-summary.truncated // len(asked.samples))
-        context.reporter.note(f"{rows:,} rows did not fit in {teacher}.n_ctx and lost the end of their text")
+        context.reporter.note(
+            f"{rows:,} rows did not fit in {teacher}.n_ctx, or in what the model was trained for, and lost the end of"
+            " their text"
+        )
 
 
 def _peak_memory(context: Context, name: str, labeller: ModelLabeller | RecordedLabeller) -> int | None:

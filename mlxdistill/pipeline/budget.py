@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -99,7 +99,7 @@ def choose_rows(context: Context, store: LabelStore, labeller: Labeller, number:
             rows = {place: row for place, row in enumerate(candidates) if row.id in before}
             total = count_wanted(run, choice)
             answers += label_rows(labeller, number, rows.values(), total, store, context.reporter).new
-            labels = _labels(store, number, rows.values())
+            labels = _labels(store, number, labeller.samples, rows.values())
             known = {place: labels.get(row.id) for place, row in rows.items()}
             more = chooser.next(known, round_rows(len(rows), budget))
             choice = replace(choice, chosen=(*choice.chosen, *(candidates[place].id for place in more)))
@@ -143,10 +143,10 @@ def _candidates(context: Context, choice: Choice) -> list[Row]:
     ]
 
 
-def _labels(store: LabelStore, number: int, rows: Iterable[Row]) -> dict[str, str]:
-    """Row id -> the label that most of the teacher's answers name."""
+def _labels(store: LabelStore, number: int, samples: Collection[int], rows: Iterable[Row]) -> dict[str, str]:
+    """Row id -> the label that most of these samples of the teacher's name."""
     votes: dict[str, Counter[str]] = {}
-    for answer in store.answers(number, {row.id: content_hash(row.text) for row in rows}):
+    for answer in store.answers(number, {row.id: content_hash(row.text) for row in rows}, samples):
         if answer.label is not None:
             votes.setdefault(answer.row_id, Counter())[answer.label] += 1
     return {row_id: counts.most_common(1)[0][0] for row_id, counts in votes.items()}

@@ -12,7 +12,7 @@ from mlxdistill.pipeline.asking import Asked
 from mlxdistill.pipeline.opinions import Hashes, hashes_of, labeller_of
 from mlxdistill.pipeline.stage import Context
 from mlxdistill.statistics.intervals import wilson
-from mlxdistill.store import LabelStore
+from mlxdistill.store import SETTLED, LabelStore
 from mlxdistill.tasks.protocols import Answer
 from mlxdistill.teacher.dawid_skene import FEWEST_TEACHERS, DawidSkene, fit_dawid_skene
 from mlxdistill.teacher.effects import GoldRows, effect, scores
@@ -73,7 +73,8 @@ class _Votes:
 
     def about(self, hashes: Hashes) -> tuple[list[AnswersById], list[Opinions]]:
         given: list[AnswersById] = [
-            {answer.row_id: answer for answer in self.store.answers(number, hashes)} for number in self._numbers
+            {answer.row_id: answer for answer in self.store.answers(number, hashes, SETTLED)}
+            for number in self._numbers
         ]
         return given, [opinions_of(list(hashes), answers, self.names) for answers in given]
 
@@ -144,12 +145,19 @@ def _reliability(tally: Counter[str], scored: dict[str, Any], believed: dict[str
 
 
 def _believed(model: DawidSkene, place: int, names: Sequence[str]) -> dict[str, Any]:
-    confusion = model.confusion[place]
+    """Null for what only the smoothing speaks of: a teacher that named no label, a class of no row that it named."""
+    confusion, seen = model.confusion[place], model.seen[place]
     found: dict[str, Any] = {
         "accuracy": model.reliability(place),
-        "recall": dict(zip(names, np.diagonal(confusion).tolist(), strict=True)),
+        "recall": {
+            name: float(confusion[label, label]) if known else None
+            for label, (name, known) in enumerate(zip(names, seen, strict=True))
+        },
     }
-    return {**found, "confusion": confusion.tolist()} if len(names) <= MOST_LABELS_KEPT else found
+    if len(names) > MOST_LABELS_KEPT:
+        return found
+    rows = zip(confusion.tolist(), seen, strict=True)
+    return {**found, "confusion": [row if known else [None] * len(names) for row, known in rows]}
 
 
 def _effect(known: Mapping[str, Opinions], join: Join, gold: GoldRows) -> dict[str, Any] | None:

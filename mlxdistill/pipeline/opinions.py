@@ -52,7 +52,7 @@ def one_opinion(
     names = context.task.names
     if not has_rule(teacher.config):
         return teacher.number, []
-    known = _raw(store, teacher, hashes_of(gold.rows), names)
+    known = _raw(store, teacher, teacher.number, hashes_of(gold.rows), names)
     rule = _rule(context, store, teacher, known, gold)
     if rule == Rule(rule.samples[:1], rule.votes):
         return teacher.number, []
@@ -63,7 +63,7 @@ def one_opinion(
 
     def waves() -> Iterator[tuple[list[Answer], Hashes]]:
         for page in store.asked_rows():
-            given, ids = _by_sample(store, teacher, page), list(page)
+            given, ids = _by_sample(store, teacher, teacher.number, page), list(page)
             steps = rule.steps([opinions_of(ids, answers, names) for answers in given])
             yield answers_from(ids, list(steps.values())[-1], given, names), page
 
@@ -98,8 +98,8 @@ def hashes_of(rows: Sequence[Row]) -> dict[str, str]:
 
 def _rule(context: Context, store: LabelStore, teacher: Asked, known: Sequence[Opinions], gold: GoldRows) -> Rule:
     rule = Rule(teacher.samples, votes=teacher.config.answer == "generate")
-    if teacher.config.calibrate is not None:
-        free = _raw(store, teacher, hashes_of(CONTENT_FREE_ROWS), context.task.names)
+    if teacher.content_free is not None:
+        free = _raw(store, teacher, teacher.content_free, hashes_of(CONTENT_FREE_ROWS), context.task.names)
         rule = replace(rule, content_free=tuple(content_free_shares(opinions) for opinions in free))
     if not teacher.config.scale_temperature:
         return rule
@@ -115,14 +115,13 @@ def _rule(context: Context, store: LabelStore, teacher: Asked, known: Sequence[O
     return replace(rule, temperature=fit_temperature(opinions.shares[usable], gold.places[usable]))
 
 
-def _by_sample(store: LabelStore, teacher: Asked, hashes: Hashes) -> list[AnswersById]:
+def _by_sample(store: LabelStore, teacher: Asked, number: int, hashes: Hashes) -> list[AnswersById]:
     found: dict[int, dict[str, Answer]] = {sample: {} for sample in teacher.samples}
-    for answer in store.answers(teacher.number, hashes):
-        if answer.sample in found:
-            found[answer.sample][answer.row_id] = answer
+    for answer in store.answers(number, hashes, teacher.samples):
+        found[answer.sample][answer.row_id] = answer
     return list(found.values())
 
 
-def _raw(store: LabelStore, teacher: Asked, hashes: Hashes, names: Sequence[str]) -> list[Opinions]:
-    """For each sample, the teacher's answers to these rows as opinions."""
-    return [opinions_of(list(hashes), answers, names) for answers in _by_sample(store, teacher, hashes)]
+def _raw(store: LabelStore, teacher: Asked, number: int, hashes: Hashes, names: Sequence[str]) -> list[Opinions]:
+    """For each sample, the teacher's answers to these rows, kept under this number, as opinions."""
+    return [opinions_of(list(hashes), answers, names) for answers in _by_sample(store, teacher, number, hashes)]

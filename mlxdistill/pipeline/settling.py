@@ -13,7 +13,7 @@ from mlxdistill.pipeline.combination import combine
 from mlxdistill.pipeline.opinions import has_rule, hashes_of, one_opinion, rule_parameters
 from mlxdistill.pipeline.stage import Context
 from mlxdistill.statistics.written import decimal, signed
-from mlxdistill.store import LabelStore
+from mlxdistill.store import SETTLED, LabelStore
 from mlxdistill.tasks.rows import iter_rows
 from mlxdistill.teacher.effects import gold_rows
 from mlxdistill.teacher.label import ROWS_PER_PIECE
@@ -76,7 +76,8 @@ def settle(context: Context, store: LabelStore, teachers: Sequence[Asked]) -> Se
 
 
 def _labelled(store: LabelStore, number: int) -> int:
-    return sum(answer.label is not None for page in store.asked_rows() for answer in store.answers(number, page))
+    pages = (store.answers(number, page, SETTLED) for page in store.asked_rows())
+    return sum(answer.label is not None for page in pages for answer in page)
 
 
 def settling_lines(settled: Settled) -> Iterator[str]:

@@ -73,7 +73,7 @@ def _reliability_table(teachers: Mapping[str, Any]) -> Table:
                 notes.share(read_estimate(entry.get("agreement"), reason=NO_LABEL)),
                 notes.share(read_estimate(scored.get("accuracy"), reason=NO_GOLD)),
                 Cell(whole(scored.get("n"))),
-                *([Cell(percent(believed))] if modelled else []),
+                *([notes.shown(percent(believed), NO_LABEL)] if modelled else []),
                 notes.shown(rate(finite(entry.get("rows_per_second"))), NOT_TIMED),
                 notes.shown(size(finite(entry.get("peak_memory_bytes")) or None), NOT_TIMED),
             )

@@ -2,5 +2,6 @@
 
 from mlxdistill.store.labels import Decision, LabelStore
 from mlxdistill.store.reader import LabellerStatistics, LabelReader, StoredLabeller
+from mlxdistill.store.records import SETTLED
 
-__all__ = ["Decision", "LabelReader", "LabelStore", "LabellerStatistics", "StoredLabeller"]
+__all__ = ["SETTLED", "Decision", "LabelReader", "LabelStore", "LabellerStatistics", "StoredLabeller"]

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,13 +205,20 @@ class LabelStore:
             copied += count
         return copied
 
-    def answers(self, labeller: int, hashes: Mapping[str, str] | None = None) -> Iterator[Answer]:
+    def answers(
+        self, labeller: int, hashes: Mapping[str, str] | None = None, samples: Collection[int] | None = None
+    ) -> Iterator[Answer]:
         """The answers of one labeller, in the order of row ids and samples.
 
         Args:
             hashes: id -> hash of the text: answers to these rows alone, as they now read; None: all answers.
+            samples: the numbers of those wanted; None: every one, those too that nobody wants any more.
         """
-        return (answer for answer, _ in self.answers_with_hashes(labeller, hashes))
+        return (
+            answer
+            for answer, _ in self.answers_with_hashes(labeller, hashes)
+            if samples is None or answer.sample in samples
+        )
 
     def answers_with_hashes(
         self, labeller: int, hashes: Mapping[str, str] | None = None
@@ -260,15 +267,17 @@ class LabelStore:
             (rows,) = self._connection.execute("SELECT count(*) FROM temp.asked").fetchone()
             return rows, dict(self._connection.execute(query, (place, *numbers)))
 
-    def asked_speed(self, labeller: int) -> tuple[int, float]:
-        """How many rows on the list the labeller answered itself, and the seconds that took."""
+    def asked_speed(self, labeller: int, samples: Iterable[int]) -> tuple[int, float]:
+        """How many rows on the list the labeller answered itself, and the seconds these samples took."""
         place, _ = self._place(labeller)
+        numbers = list(samples)
         query = (
             "SELECT count(DISTINCT row_id), total(seconds) FROM temp.asked CROSS JOIN answers"
             " USING (row_id, content_hash) WHERE labeller = ? AND copied_from IS NULL"
+            f" AND sample IN ({', '.join('?' * len(numbers))})"
         )
         with database_errors(self.path):
-            rows, seconds = self._connection.execute(query, (place,)).fetchone()
+            rows, seconds = self._connection.execute(query, (place, *numbers)).fetchone()
         return rows, seconds
 
     def asked_rows(self) -> Iterator[dict[str, str]]:

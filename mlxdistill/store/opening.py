@@ -58,8 +58,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # on macOS, fsync alone leaves a commit in the drive's cache
-            for schema in ("main", "temp"):
-                connection.execute(f"PRAGMA {schema}.cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA main.cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA temp.cache_size = -{CACHE_KIB // 8}")
             if _version(connection, path) < len(MIGRATIONS):
                 migrate(connection)
         except BaseException:

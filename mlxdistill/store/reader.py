@@ -58,6 +58,11 @@ class StoredLabeller:
         """The numbers of those whose answers its own were made of."""
         return tuple(self.description.get("made_of", ()))
 
+    @property
+    def is_content_free(self) -> bool:
+        """Whether its answers are about texts without content, by which others' are corrected, and no user's rows."""
+        return "content_free_of" in self.description
+
 
 @dataclass(frozen=True, slots=True)
 class LabellerStatistics:
@@ -154,6 +159,8 @@ class LabelReader:
         found: set[str] = set()
         with database_errors(self.path):
             for labeller in self.labellers():
+                if labeller.is_content_free:
+                    continue
                 for side, order in ((">=", "ASC"), ("<", "DESC")):
                     query = (
                         f"SELECT DISTINCT row_id FROM answers WHERE labeller = ? AND row_id {side} ?"

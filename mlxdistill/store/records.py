@@ -36,6 +36,7 @@ COUNT_COPIES = """
     SELECT count(DISTINCT row_id) FROM answers CROSS JOIN temp.asked USING (row_id, content_hash)
     WHERE labeller = ? AND copied_from IS NOT NULL AND row_id IN (SELECT row_id FROM temp.copies)
 """
+SETTLED = (0,)  # the sample of answers made of others, and of those used as they came the first
 INSERT_MISSING = INSERT.replace("REPLACE", "IGNORE", 1)
 RECORDS_PER_PAGE = 4096
 IDS_PER_QUERY = 1000

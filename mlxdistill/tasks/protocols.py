@@ -76,7 +76,9 @@ class Labeller(Protocol):
     ) -> Iterator[list[Answer]]:
         """Answers in waves, each ready to be committed: one to every row and sample but those in `done`.
 
-        Which rows share a wave depends on `rows` alone, so that going on after a stop repeats the same waves.
+        Of scored answers, which rows share a wave depends on `rows` alone, so that going on after a stop repeats the
+        same waves, and their answers to the bit. Answers written in free form depend, where two tokens are nearly as
+        likely, on what else is written at the time: after a stop they may differ from those of an uninterrupted run.
         """
 
 

@@ -26,6 +26,10 @@ RATIONALE_CHARACTERS_PER_TOKEN = 2  # of max_tokens: half of them for the ration
 class GeneratingLabeller(ModelLabeller):
     """A GGUF model that writes `config.samples` answers to each row, as a `Labeller`.
 
+    Logits move a little with what else is decoded in the same call, and where two tokens are nearly as likely, the
+    answer goes one way or the other: the rows left after a stop share other calls than they would have without it, and
+    their answers may differ from those of an uninterrupted run. Only scored answers repeat to the bit.
+
     Args:
         config: the teacher, with a `model` and `answer: generate`.
         task: what is asked.
@@ -57,6 +61,8 @@ class GeneratingLabeller(ModelLabeller):
             "max_tokens": config.max_tokens,
             "thinking": thinking,
             "n_ctx": min(config.n_ctx, info.context_length or config.n_ctx),
+            "n_batch": limits.n_batch,
+            "n_seq": limits.n_seq,
         }
         parts = [prompt.before, prompt.head, prompt.tail, prompt.after, prompt.verbalizers, writing.grammar]
         super().__init__(

@@ -16,7 +16,7 @@ from mlxdistill.config.load import load_config
 from mlxdistill.evaluation.evaluate import recompute
 from mlxdistill.pipeline import STAGES, Options, run_stages
 from mlxdistill.rundir.layout import RunDir
-from mlxdistill.store import LabelStore
+from mlxdistill.store import LabelReader, LabelStore
 from mlxdistill.tasks.rows import content_hash, read_rows
 from mlxdistill.teacher.label import answers_of
 
@@ -120,9 +120,16 @@ def test_the_raw_answers_of_every_order_and_of_the_content_free_texts_are_kept(r
     with LabelStore(ran / "labels.sqlite") as store:
         raw = list(store.answers(1))
     assert {answer.sample for answer in raw} == {0, 1}
-    ids = {answer.row_id for answer in raw}
-    assert len(ids) == ROWS + 3
-    assert {"(content-free 1)", "(content-free 2)", "(content-free 3)"} <= ids
+    assert len({answer.row_id for answer in raw}) == ROWS
+    with LabelReader(ran / "labels.sqlite") as reader:
+        [free] = [labeller for labeller in reader.labellers() if labeller.is_content_free]
+        answers = list(reader.answers(free))
+        settings = next(labeller.settings for labeller in reader.labellers() if labeller.number == 1)
+    assert (free.name, free.settings) == ("content-free texts of model", settings)
+    ids = ("(content-free 1)", "(content-free 2)", "(content-free 3)")
+    assert [(answer.row_id, answer.sample) for answer in answers] == [
+        (row_id, order) for row_id in ids for order in (0, 1)
+    ]
 
 
 def test_the_manifest_says_what_each_teacher_is_worth_and_what_each_step_did(figures: dict, ran: Path) -> None:
@@ -253,6 +260,50 @@ def test_dawid_and_skene_tell_a_careless_log_from_careful_ones(tmp_path: Path, l
     assert set(found["careless"]["dawid_skene"]["recall"]) == {"report", "other"}
     [effect] = record["figures"]["effects"]
     assert effect["against"] in ("careful", "also")
+
+
+def test_answers_that_nobody_wants_any_more_count_for_nothing(tmp_path: Path, label) -> None:
+    model = f"model: embedded:teacher, n_ctx: 512, {TUNED}"
+    logged = "teacher:\n  - {{name: model, {}}}\n  - {{name: desk, log: desk.jsonl}}\n"
+    path = write_run(tmp_path, teachers=logged.format(f"{model}, label_orders: 2"), rows=60)
+    label(path, *SMALL)
+    write_run(tmp_path, teachers=logged.format(model), rows=60)
+    _, record = label(path, *SMALL)
+    number, figures = record["figures"]["teachers"]["model"]["labeller"], record["figures"]
+    with LabelStore(tmp_path / "run/labels.sqlite") as store:
+        first, stale = ({answer.row_id: answer for answer in store.answers(number, None, (each,))} for each in (0, 1))
+        desk = {answer.row_id for answer in store.answers(figures["teachers"]["desk"]["labeller"])}
+        alone = {answer.row_id: answer for answer in store.answers(figures["labeller"]) if answer.row_id not in desk}
+    assert len(stale) == len(first) == 60
+    assert alone
+    assert any(first[row_id].probabilities != stale[row_id].probabilities for row_id in alone)
+    for row_id, answer in alone.items():
+        assert answer.probabilities == pytest.approx(first[row_id].probabilities, abs=1e-6)
+    assert figures["teachers"]["model"]["rows_per_second"] == pytest.approx(
+        60 / sum(answer.seconds for answer in first.values())
+    )
+    write_run(tmp_path, teachers=f"teacher: {{name: model, {model}, scale_temperature: true}}\n", rows=60)
+    _, record = label(path, *SMALL)
+    assert (record["figures"]["labeller"], record["rows_in"], record["rows_out"]) == (number, 60, 60)
+
+
+def test_nothing_is_believed_of_a_teacher_about_a_class_of_which_it_named_no_row(tmp_path: Path, label) -> None:
+    names = ("one", "two", "quiet")
+    teachers = "teacher:\n" + "".join(f"  - {{name: {name}, log: {name}.jsonl}}\n" for name in names)
+    path = write_run(tmp_path, teachers=teachers + "combine: dawid_skene\n")
+    for name in names:
+        write_log(tmp_path, ROWS, f"{name}.jsonl", wrong=0.0, seed=0)
+    first, *others = map(json.loads, (tmp_path / "quiet.jsonl").read_text("utf-8").splitlines())
+    lines = [first, *(line | {"response": "no idea"} for line in others)]
+    (tmp_path / "quiet.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    _, record = label(path)
+    found = {name: entry["dawid_skene"] for name, entry in record["figures"]["teachers"].items()}
+    labels = ["report", "other"]
+    seen = labels.index(first["response"])
+    assert found["quiet"]["recall"][labels[1 - seen]] is None
+    assert found["quiet"]["confusion"][1 - seen] == [None, None]
+    for name, place in (("quiet", seen), ("one", 0), ("one", 1)):
+        assert found[name]["recall"][labels[place]] == found[name]["confusion"][place][place] > 0.5
 
 
 def test_a_temperature_without_enough_rows_is_left_out_and_said(tmp_path: Path, label) -> None:

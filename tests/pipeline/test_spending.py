@@ -15,10 +15,11 @@ from mlxdistill.config.load import load_config
 from mlxdistill.errors import DataError, MlxDistillError, UsageError
 from mlxdistill.pipeline import STAGES, Options, run_stages
 from mlxdistill.pipeline.estimate import estimate_labelling
-from mlxdistill.rundir.files import read_json
+from mlxdistill.rundir.files import read_json, write_json
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.store import LabelStore
-from mlxdistill.tasks.rows import iter_rows
+from mlxdistill.tasks.protocols import Answer
+from mlxdistill.tasks.rows import content_hash, iter_rows
 
 CONFIG = """\
 name: small
@@ -154,6 +155,20 @@ def test_a_stop_between_two_rounds_changes_no_choice(folder: Path, monkeypatch: 
             run(folder, "label", budget=300)
     run(folder, "label")
     assert chosen(place) == whole
+
+
+def test_answers_that_nobody_wants_any_more_choose_no_rows(folder: Path) -> None:
+    place, _ = run(folder, "ingest", "label", budget=100)
+    wanted = chosen(place)
+    with LabelStore(place.labels) as store:
+        stale = [Answer(row.id, "other", sample=sample) for row in iter_rows(place.pool) for sample in (1, 2)]
+        store.add(1, stale, {row.id: content_hash(row.text) for row in iter_rows(place.pool)})
+    place.budget.unlink()
+    manifest = read_json(place.manifest)
+    del manifest["stages"]["label"]
+    write_json(place.manifest, manifest)
+    run(folder, "label", budget=100)
+    assert chosen(place) == wanted
 
 
 def test_a_budget_larger_than_the_pool_labels_all_of_it(folder: Path) -> None:

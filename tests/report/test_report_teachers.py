@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mlxdistill.report.data import ModelFile, ReportData
+from mlxdistill.report.numbers import MISSING
 from mlxdistill.report.page import render_report
 from mlxdistill.report.teachers import teachers_section
 
@@ -43,7 +44,7 @@ TEACHERS = {
         "validation": {"n": 0, "accuracy": None, "ece": None},
         "rows_per_second": None,
         "peak_memory_bytes": None,
-        "dawid_skene": {"accuracy": 0.5, "recall": {"ok": 0.5, "<b>": 0.5}},
+        "dawid_skene": {"accuracy": None, "recall": {"ok": 0.5, "<b>": None}},
     },
 }
 
@@ -78,6 +79,11 @@ def test_what_the_model_believes_is_a_table_for_each_teacher_and_nothing_is_mark
     assert [column.name for column in small.columns] == ["Right label", "ok", "<b>"]
     assert [cell.text for cell in small.rows[1]] == ["<b>", "29.8\u00a0%", "70.2\u00a0%"]
     assert [column.name for column in desk.columns] == ["Right label", "Answered so"]
+    assert [row[1].text for row in desk.rows] == ["50.0\u00a0%", MISSING]
+    reliabilities = section.tables[0]
+    believed = [column.name for column in reliabilities.columns].index("Right, by the model")
+    assert [row[believed].text for row in reliabilities.rows] == ["87.6\u00a0%", MISSING]
+    assert reliabilities.rows[1][believed].note is not None
     assert "<b>" not in page(report, teachers=TEACHERS)
 
 

@@ -31,5 +31,7 @@ def test_the_time_of_all_answers_to_the_rows_on_the_list_counts(tmp_path: Path) 
         store.add(number, answers, {"a": "1", "b": "1", "c": "1"})
         store.begin_asking()
         store.ask({"a": "1", "b": "1", "c": "another text", "d": "1"})
-        assert store.asked_speed(number) == (2, 2.0)
-        assert store.asked_speed(store.labeller("u", "p", ["x", "y"])) == (0, 0.0)
+        assert store.asked_speed(number, (0, 1)) == (2, 2.0)
+        assert store.asked_speed(number, (1, 2)) == (2, 1.0)  # sample 0 is from when other samples were wanted
+        assert store.asked_speed(store.labeller("u", "p", ["x", "y"]), (0,)) == (0, 0.0)
+        assert [(answer.row_id, answer.sample) for answer in store.answers(number, {"b": "1"}, (1, 2))] == [("b", 1)]

@@ -110,6 +110,8 @@ def test_fingerprints_change_with_what_they_are_for(
         opened(tiny_gguf, progress, temperature=0.5, seed=1),
         opened(tiny_gguf, progress, temperature=0.5, max_tokens=41),
         opened(tiny_gguf, progress, temperature=0.5, n_ctx=400),
+        opened(tiny_gguf, progress, temperature=0.5, n_batch=64),
+        opened(tiny_gguf, progress, temperature=0.5, n_seq=3),
     ):
         assert other.fingerprint != base.fingerprint
         assert other.prompt_fingerprint == base.prompt_fingerprint
@@ -121,7 +123,7 @@ def test_fingerprints_change_with_what_they_are_for(
         assert other.prompt_fingerprint != base.prompt_fingerprint
     for same in (
         opened(tiny_gguf, progress, temperature=0.5, samples=3),
-        opened(tiny_gguf, progress, temperature=0.5, n_seq=3, n_batch=64, threads=None),
+        opened(tiny_gguf, progress, temperature=0.5, threads=None),
         opened(tiny_gguf, progress, temperature=0.5, thinking=True),  # this model does not think
     ):
         assert (same.fingerprint, same.prompt_fingerprint) == (base.fingerprint, base.prompt_fingerprint)

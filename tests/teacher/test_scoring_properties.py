@@ -27,8 +27,8 @@ CONTEXT = 512  # of all three models
 MOST_LABELS = 150
 CLEAR_MARGIN = 0.05
 MEDIAN_DIFFERENCE = 1e-3
-# In eight bits a difference in the last place may move an activation to the next step: one sequence decoded whole and
-# decoded token by token differ as much. In float32 only the key-value memory rounds, to float16.
+# Attention rounds to float16, and in eight bits a difference in the last place may move an activation to the next step:
+# one sequence decoded token by token differs as much from itself decoded whole.
 LARGEST_DIFFERENCE = {"embedded": 0.15, "stories": 0.05, "tiny": 0.005}
 
 WORDS = ["card", "lost", "payment", "ok", "toxic", "okay", "the", "refund", "a", "why?", "ümlaut", "🙂", "<|im_end|>"]
@@ -108,7 +108,8 @@ class Reference:
             [sum(self._known[context + path[:place]][token] for place, token in enumerate(path)) for path in paths]
         )
         weights = np.exp(scores - scores.max())
-        return weights / weights.sum()
+        probabilities: NDArray[np.float64] = weights / weights.sum()
+        return probabilities
 
 
 @dataclass(frozen=True, slots=True)
