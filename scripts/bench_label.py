@@ -449,7 +449,7 @@ class FakeTeacher:
 
 
 def memory(setting: Setting) -> dict[str, Any]:
-    """Resident memory, in MB, while a million and a half rows stream through labelling with a teacher that answers at once."""
+    """Resident memory, in MB, while a million and a half rows stream through labelling by a teacher that takes no time."""
     import psutil
 
     process = psutil.Process()
