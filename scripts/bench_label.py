@@ -449,7 +449,7 @@ class FakeTeacher:
 
 
 def memory(setting: Setting) -> dict[str, Any]:
-    """Resident memory, in MB, while a million and a half rows stream through labelling by a teacher that takes no time."""
+    """Resident memory, MB, while 1.5 million rows stream through labelling by a teacher that takes no time."""
     import psutil
 
     process = psutil.Process()
