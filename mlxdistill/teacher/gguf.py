@@ -119,7 +119,7 @@ def inspect_gguf(path: Path) -> GgufInfo:
         _damaged(path, "does not name its architecture")
     if not header.tokens:
         raise ModelError("holds no vocabulary", where=str(path), hint="name the file of a language model")
-    return GgufInfo(
+    info = GgufInfo(
         files=files,
         architecture=architecture,
         name=header.text("general.name"),
@@ -131,6 +131,9 @@ def inspect_gguf(path: Path) -> GgufInfo:
         file_bytes=sum(part.stat().st_size for part in files),
         shape=_shape(header, architecture, headers),
     )
+    if not any(each.tensors for each in headers):
+        raise ModelError("holds no weights", where=str(path), hint="name the file of the model itself")
+    return info
 
 
 def _shape(header: _Header, architecture: str, headers: Sequence[_Header]) -> ModelShape:
@@ -158,6 +161,7 @@ class _Header:
     values: Mapping[str, Any]
     tokens: list[bytes]
     weights: Counter[str]  # matrices of the blocks, by what they are
+    tensors: int
 
     def text(self, key: str) -> str | None:
         value = self.values.get(key)
@@ -255,12 +259,12 @@ def _parse(reader: _Reader) -> _Header:
     tensors, metadata = reader.number("<Q"), reader.number("<Q")
     if tensors > MOST_TENSORS or metadata > MOST_METADATA:
         _damaged(path, f"{tensors} tensors and {metadata} metadata entries")
-    header = _read_metadata(reader, metadata)
+    header = _read_metadata(reader, metadata, tensors)
     _check_tensors(reader, tensors, header)
     return header
 
 
-def _read_metadata(reader: _Reader, count: int) -> _Header:
+def _read_metadata(reader: _Reader, count: int, tensors: int) -> _Header:
     values: dict[str, Any] = {}
     tokens: list[bytes] = []
     lengths: dict[str, int] = {}
@@ -289,7 +293,7 @@ def _read_metadata(reader: _Reader, count: int) -> _Header:
     for key in _PER_TOKEN:
         if lengths.get(key, len(tokens)) != len(tokens):
             _damaged(reader.path, f"{key} does not have one item for each token")
-    return _Header(reader.path, values, tokens, Counter())
+    return _Header(reader.path, values, tokens, Counter(), tensors)
 
 
 def _walk_strings(reader: _Reader, length: int, keep: list[bytes] | None) -> None:

@@ -234,12 +234,17 @@ class _Helper:
         """Of this labeller, where they were made with the settings that are in use."""
         with LabelStore(path) as journal:
             number = self._number_in(journal)
-            if journal.settings(number) == self._order["settings"]:
+            if _tuned(journal.settings(number)) == _tuned(self._order["settings"]):
                 for pair in journal.answers_with_hashes(number):
                     yield _written(*pair)
 
     def _number_in(self, journal: LabelStore) -> int:
         return journal.labeller(self._labeller.fingerprint, self._labeller.prompt_fingerprint, self._labels)
+
+
+def _tuned(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What answers depend on, of settings that may say more about how they were found."""
+    return {name: value for name, value in (settings or {}).items() if name != "job_rows"}
 
 
 def _identity(labeller: Labeller, labels: Sequence[str]) -> dict[str, Any]:

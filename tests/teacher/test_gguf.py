@@ -155,11 +155,12 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_parts_of_a_split_set(make_gguf: Callable[..., Path], tmp_path: Path) -> None:
-    def part(number: int, count: int, *, body: list[bytes]) -> bytes:
+    def part(number: int, count: int, *, body: list[bytes], tensors: list[bytes] = []) -> bytes:  # noqa: B006
         place = [
             string(f"split.{key}") + struct.pack("<IH", 2, value) for key, value in (("no", number), ("count", count))
         ]
-        return header([*place, *body])
+        made = header([*place, *body], tensors)
+        return made + bytes(-len(made) % 32 + 4) if tensors else made
 
     first, second = tmp_path / "m-00001-of-00002.gguf", tmp_path / "m-00002-of-00002.gguf"
     first.write_bytes(part(0, 2, body=[ARCHITECTURE, TOKENS]))
@@ -167,6 +168,8 @@ def test_parts_of_a_split_set(make_gguf: Callable[..., Path], tmp_path: Path) ->
     assert "part 2 of 2 is missing" in missing.message
     assert missing.where == str(second)
     second.write_bytes(part(1, 2, body=[]))
+    assert refused(first).message == "holds no weights"
+    second.write_bytes(part(1, 2, body=[], tensors=[tensor([1], 0, 0)]))
     assert inspect_gguf(first).files == (first, second)
     assert inspect_gguf(first).file_bytes == first.stat().st_size + second.stat().st_size
     assert "name the first part, m-00001-of-00002.gguf" in str(refused(second).hint)
