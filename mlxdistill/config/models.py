@@ -160,10 +160,14 @@ class TeacherConfig(Section):
     n_ctx: int = Field(
         4096, ge=64, description="Most tokens of one prompt; longer rows lose the end of their text, and are counted."
     )
-    n_batch: int | None = Field(None, ge=32, description="Tokens decoded at once; default: found by trying.")
-    n_seq: int | None = Field(None, ge=1, le=256, description="Rows decoded at once; default: found by trying.")
+    n_batch: int | None = Field(
+        None, ge=32, description="Tokens decoded at once; default: found by trying (generate: 512)."
+    )
+    n_seq: int | None = Field(
+        None, ge=1, le=256, description="Rows decoded at once; default: found by trying (generate: 32)."
+    )
     kv: Literal["unified", "split"] | None = Field(
-        None, description="One key-value memory for all rows, or one each; default: found by trying."
+        None, description="Score: one key-value memory for all rows, or one each; default: found by trying."
     )
     threads: int | None = Field(None, ge=1, description="Default: as many as are fastest when the model opens.")
 

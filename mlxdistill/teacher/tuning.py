@@ -78,7 +78,9 @@ def tune(
     if choices.threads is None and not model.on_gpu:
         _use_fastest_threads(trial, progress)
     if None not in (choices.n_batch, choices.n_seq, choices.kv):
-        return trial.scorer, Tuned(trial.scorer.limits, choices.origin)
+        in_use = trial.scorer.limits
+        refused = "; these labels, prompts or this memory do not allow a split one" if in_use.kv != limits.kv else ""
+        return trial.scorer, Tuned(in_use, choices.origin + refused)
     first = best = trial.measure(TRIAL_WAVES)
     fastest = trial.scorer.limits
     budget = min(MOST_SECONDS, SHARE_OF_JOB * total * len(prompts) * trial.tokens_per_row / first)

@@ -152,6 +152,14 @@ def test_a_split_memory_takes_no_more_than_its_share(tiny_model: Model, monkeypa
                 assert sum(len(wave.answers) for wave in scorer.score(ROWS)) == len(ROWS)
 
 
+def test_a_split_memory_that_cannot_be_had_is_said(tiny_model: Model, progress: Any) -> None:
+    branching = replace(PROMPT, labels=("a", "b", "c"), verbalizers=("card lost", "card text", "ok by"))
+    for prompt, said in ((CHAINS, False), (branching, True)):
+        tuned = tuned_limits(tiny_model, prompt, Choices(512, 128, 8, 1, "split"), MANY, progress)
+        assert (tuned.limits.kv == "unified") is said
+        assert ("do not allow a split one" in tuned.reason) is said
+
+
 def test_a_short_job_tries_nothing(tiny_model: Model, timed: Callable[[Speed], list[Limits]], progress: Any) -> None:
     tried = timed(lambda limits: 1e4)
     tuned = tuned_limits(tiny_model, PROMPT, Choices(512, threads=2), 50, progress)
