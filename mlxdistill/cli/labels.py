@@ -47,6 +47,7 @@ def show(
     from mlxdistill.store import LabelReader
 
     folder = _folder(run)
+    in_force = _figures(folder).get("labeller")
     with LabelReader(folder.labels) as reader:
         answers = [
             (labeller, answer)
@@ -66,6 +67,7 @@ def show(
         "answers": [
             {**_record(labeller, answer), "sample": answer.sample, **({"written": answer.text} if text else {})}
             | {"seconds": answer.seconds, "copied_from": answer.copied_from}
+            | {"labeller": labeller.number, "in_force": labeller.number == in_force}
             for labeller, answer in answers
         ],
         "decisions": [
@@ -228,7 +230,7 @@ def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
         return
     rows = [
         (
-            record["teacher"],
+            _numbered(record),
             str(record["sample"]),
             record["label"] or "–",
             _probabilities(record["probabilities"]),
@@ -241,7 +243,7 @@ def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
     print_table(("teacher", "sample", "label", "probabilities", "outcome", "agreement", "seconds"), rows)
     for record in answers:
         if record.get("written"):
-            print_lines(["", f"{record['teacher']}, sample {record['sample']}, wrote:", record["written"]])
+            print_lines(["", f"{_numbered(record)}, sample {record['sample']}, wrote:", record["written"]])
 
 
 def _print_decisions(decisions: Sequence[dict[str, Any]]) -> None:
@@ -269,7 +271,7 @@ def _print_stats(records: Sequence[dict[str, Any]]) -> None:
         print_lines(["no answers yet"])
         return
     outcomes = dict.fromkeys(name for record in records for name in record["outcomes"])
-    settings = dict.fromkeys(name for record in records for name in record["settings"] or ())
+    settings = dict.fromkeys(name for record in records for name in record["settings"] or () if name != "job_rows")
     table = [
         {
             "answers": f"{record['answers']:,}",
@@ -286,9 +288,14 @@ def _print_stats(records: Sequence[dict[str, Any]]) -> None:
     ]
     names = dict.fromkeys(name for column in table for name in column)
     lines = [[name, *(column.get(name, "–") for column in table)] for name in names]
-    print_table(("teacher", *(record["teacher"] + " *" * record["in_force"] for record in records)), lines)
+    print_table(("teacher", *map(_numbered, records)), lines)
     if any(record["in_force"] for record in records):
         print_lines(["* the labels in force"])
+
+
+def _numbered(record: Mapping[str, Any]) -> str:
+    """A teacher keeps its name when its settings change; the number tells the one from the other."""
+    return f"{record['teacher']} #{record['labeller']}{' *' if record['in_force'] else ''}"
 
 
 def _probabilities(shares: dict[str, float] | None) -> str:

@@ -23,6 +23,7 @@ from mlxdistill.teacher.label import LabelSummary, label_rows
 from mlxdistill.teacher.labeller import open_labeller
 from mlxdistill.teacher.recorded import RecordedLabeller
 
+DESCRIBED = {"model", "log", "answer", "prompt", "samples", "label_orders", "temperature", "format", "rationale"}
 # Of a labeller of their own (`ask_content_free`): a user's row may have such an id.
 CONTENT_FREE_ROWS = tuple(
     Row(f"(content-free {place})", text) for place, text in enumerate(CONTENT_FREE_TEXTS, start=1)
@@ -109,7 +110,7 @@ def ask(context: Context, store: LabelStore, name: str) -> Asked:
     """Asks one teacher about every row that it has not answered yet. Its process has ended on return."""
     run, config = context.run, context.config.teachers[name]
     with open_teacher(context, name) as labeller:
-        described = config.model_dump(mode="json", include={"model", "log", "answer", "samples", "label_orders"})
+        described = config.model_dump(mode="json", include=DESCRIBED)
         prompt_fingerprint = labeller.prompt_fingerprint
         number = store.labeller(
             labeller.fingerprint, prompt_fingerprint, context.task.names, {"name": name, **described}

@@ -48,6 +48,7 @@ def test_show_prints_every_answer_and_decision(run: RunDir, call) -> None:
     for part in ("small", "big", "combined", "to[x]ic 0.7500", "unparsable", "dropped", "2, in force", "too short"):
         assert part in shown.stdout
     record = json.loads(call("labels", "show", run.path, "a", "--json").stdout)
+    assert [answer["in_force"] for answer in record["answers"]] == [False, False, False, True]
     assert [(answer["teacher"], answer["sample"], answer["label"]) for answer in record["answers"]] == [
         ("small", 0, "ok"),
         ("big", 0, "to[x]ic"),
@@ -140,7 +141,7 @@ def test_stats_counts_everything(run: RunDir, call) -> None:
     assert (combined["mean_agreement"], combined["in_force"]) == (0.5, True)
     table = call("labels", "stats", run.path)
     lines = [line.split() for line in table.stdout.splitlines()]
-    assert ["teacher", "small", "big", "combined", "*"] in lines
+    assert ["teacher", "small", "#1", "big", "#2", "combined", "#3", "*"] in lines
     assert ["unparsable", "0", "1", "0"] in lines
     assert ["mean", "confidence", "0.8000", "–", "0.7500"] in lines
     assert ["n_batch", "512", "–", "–"] in lines
