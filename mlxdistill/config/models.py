@@ -107,7 +107,7 @@ class DataConfig(Section):
 
 # Which keys of a teacher mean something only where it has a model, or a log, or answers in one of the two ways.
 OF_SCORES = ("label_orders", "calibrate", "kv")
-OF_GENERATED = ("samples", "temperature", "format", "rationale", "max_tokens", "seed")
+OF_GENERATED = ("samples", "temperature", "format", "rationale", "max_tokens", "seed", "keep_logprobs")
 OF_A_LOG = ("answer_key", "answer_values")
 OF_A_MODEL = ("answer", "prompt", "thinking", "near_duplicates", "n_ctx", "n_batch", "n_seq", "threads")
 
@@ -150,6 +150,13 @@ class TeacherConfig(Section):
     rationale: bool = Field(False, description="Generate: let the model explain itself before it names the label.")
     max_tokens: int = Field(256, ge=1, description="Generate: most tokens of one answer.")
     seed: int = Field(0, ge=0, description="Generate: of the sampled answers.")
+    keep_logprobs: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Generate: keep so many of the likeliest tokens' log-probabilities at each token of an answer, for "
+        "students that share the teacher's tokenizer.",
+    )
     near_duplicates: float | None = Field(
         None,
         ge=0.5,
@@ -220,6 +227,9 @@ class LoraConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     layers: int = Field(16, description="Layers with LoRA, counted from the top; -1: all.")
     keys: tuple[str, ...] | None = Field(None, description="Which linear layers; default: all in the block.")
+    rslora: bool = Field(
+        False, description="Divide the scale by the square root of the rank, so that one scale suits every rank."
+    )
 
     @field_validator("layers")
     @classmethod
@@ -232,7 +242,13 @@ class LoraConfig(Section):
 class StudentConfig(Section):
     model: str = Field(description="An MLX model: a folder, or a hub id that was pulled.")
     quantize: Literal[4, 8] | None = Field(None, description="Quantize a float base before training (QLoRA).")
-    prompt: str | None = Field(None, description="A file, as for the teacher; default: instruction, labels, text.")
+    prompt: str | None = Field(
+        None,
+        description="A file, as for the teacher; `teacher`: the teacher's own; default: instruction, labels, text.",
+    )
+    fine_tune_type: Literal["lora", "dora", "full"] = Field(
+        "lora", description="full trains the top `lora.layers` layers themselves, and writes them as the adapter."
+    )
     lora: LoraConfig = LoraConfig()
     max_tokens: int = Field(
         1024, ge=16, description="Most tokens of one row; longer ones lose the end of their text, and are counted."
@@ -241,8 +257,20 @@ class StudentConfig(Section):
 
 class TrainConfig(Section):
     epochs: int = Field(2, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        16, description="Rows per step; auto: as many as fit the memory, by `mlxdistill plan`."
+    )
+    batch_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="Most tokens at once, padding included: a larger step is computed in parts, whose gradients "
+        "are added up (gradient accumulation), with the same result.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute each layer a second time instead of keeping what it computed: slower, less memory."
+    )
     learning_rate: float = Field(1e-4, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="After the warm-up.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0, description="Largest norm of a step's gradient.")
@@ -250,6 +278,11 @@ class TrainConfig(Section):
         0.5, ge=0, le=1, description="Share of the loss that the teacher's class probabilities get."
     )
     temperature: float = Field(1.0, gt=0, description="Flattens (> 1) the teacher's class probabilities.")
+    rationale_weight: float = Field(
+        0.0,
+        ge=0,
+        description="How much the rationale a teacher wrote counts in the loss beside the label; 0: not learned.",
+    )
     class_balance: bool = Field(False, description="Weigh rows so that every class counts the same in the loss.")
     patience: int = Field(3, ge=1, description="Validations without a better loss before training stops.")
     validations_per_epoch: int = Field(4, ge=1)

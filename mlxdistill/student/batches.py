@@ -1,13 +1,15 @@
 """Which rows are trained on together.
 
 Rows of like length share a batch, so that little padding is computed; lengths are padded to few values, so that few
-shapes are compiled where a device compiles them. Every row is in exactly one batch of an epoch, the last ones too,
-and batches differ in size by one row at most, because a batch of a single left-over row would move the adapter as far
-as a full one.
+shapes are compiled where a device compiles them. Every row is in exactly one step of an epoch, the last ones too, and
+steps differ in size by one row at most, because a step of a single left-over row would move the adapter as far as a
+full one. How much of a step is computed at once is a matter of memory alone: it is cut into batches whose gradients are
+added up.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,23 +32,40 @@ def padded_length(tokens: int, multiple: int) -> int:
     return -(-tokens // multiple) * multiple
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, multiple: int, *, seed: int, epoch: int) -> list[Batch]:
-    """The batches of an epoch, in order; the same for the same seed and epoch.
+def epoch_steps(
+    lengths: Sequence[int], batch_size: int, multiple: int, *, seed: int, epoch: int
+) -> list[tuple[int, ...]]:
+    """The rows of each step of an epoch, in order; the same for the same seed and epoch.
 
     Args:
         lengths: tokens that each row feeds to the model.
+        batch_size: most rows of a step.
         multiple: of which padded lengths are multiples.
 
-    Returns ceil(rows / batch_size) batches.
+    Returns ceil(rows / batch_size) steps.
     """
     random = np.random.default_rng([seed, epoch])
     padded = np.array([padded_length(length, multiple) for length in lengths])
     # Rows of one padded length meet others of it in each epoch: the order within is random, then sorted stably.
     shuffled = random.permutation(len(padded))
     ordered = shuffled[np.argsort(padded[shuffled], kind="stable")]
-    parts = np.array_split(ordered, -(-len(ordered) // batch_size))
-    batches = [Batch(tuple(int(row) for row in part), int(padded[part].max())) for part in parts]
-    return [batches[number] for number in random.permutation(len(batches))]
+    steps = np.array_split(ordered, -(-len(ordered) // batch_size))
+    return [tuple(int(row) for row in steps[number]) for number in random.permutation(len(steps))]
+
+
+def parts(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int | None, multiple: int) -> list[Batch]:
+    """A step's rows in as few batches of at most `batch_tokens` positions as will do, nearly the same rows in each.
+
+    A row that is longer than `batch_tokens` is a batch of its own. Rows keep their order, which is that of their
+    lengths.
+    """
+    longest = max(padded_length(lengths[row], multiple) for row in rows)
+    most = len(rows) if batch_tokens is None else max(1, batch_tokens // longest)
+    cut = np.array_split(np.array(rows), -(-len(rows) // most))
+    return [
+        Batch(tuple(int(row) for row in part), max(padded_length(lengths[row], multiple) for row in part))
+        for part in cut
+    ]
 
 
 def even_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int, multiple: int) -> list[Batch]:
@@ -70,6 +89,13 @@ def padding_efficiency(lengths: Sequence[int], batches: Sequence[Batch]) -> floa
     """The share of computed positions that hold a row's token."""
     computed = sum(len(batch.rows) * batch.length for batch in batches)
     return sum(lengths[row] for batch in batches for row in batch.rows) / computed
+
+
+def common_beginning(rows: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all the rows begin with."""
+    # Whatever the smallest and the largest share, all between them share.
+    pairs = zip(min(rows), max(rows), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def token_matrix(rows: Sequence[Sequence[int]], length: int) -> NDArray[np.int32]:

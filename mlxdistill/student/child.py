@@ -20,6 +20,7 @@ from mlxdistill.student.encoding import EncodedRow, RowEncoder, read_encoded
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.loop import Material, Reporter, Training
 from mlxdistill.student.predict import LabelScorer, best_labels
+from mlxdistill.student.prefix import SharedPrefix, shared_beginning
 from mlxdistill.student.requests import PredictQuestion, PredictRequest, PredictResult, TrainRequest, TrainResult
 from mlxdistill.student.targets import TargetBuilder, TargetSettings, label_weights
 from mlxdistill.tasks.protocols import Answer
@@ -49,11 +50,15 @@ def prepare(request: TrainRequest, reporter: Reporter) -> tuple[Base, AdapterSha
         reporter.note(f"{truncated} rows lost the end of their text (student.max_tokens is {request.max_tokens})")
     shape = add_lora(base.model, request.lora, seed=request.train.seed)
     head = _head(base, reporter)
+    prefix = _prefix(base, head, [*rows, *valid], reporter)
     weights = label_weights(rows, len(request.labels)) if request.train.class_balance and request.labels else None
     settings = TargetSettings(request.train.soft_weight, request.train.temperature, weights)
+    batch_size = request.train.batch_size
+    assert batch_size != "auto"
     training = Training(
-        Material(base.model, head, rows, valid, TargetBuilder(encoder.trie, settings)),
+        Material(base.model, head, prefix, rows, valid, TargetBuilder(encoder.trie, settings, prefix.tokens)),
         request.train,
+        batch_size,
         Checkpoints(request.checkpoints, _fingerprint(request, base)),
         reporter,
         compiled=has_metal(),
@@ -100,6 +105,7 @@ def open_predictor(request: PredictRequest, channel: Channel) -> Callable[[Predi
         encoder.trie,
         batch_tokens=request.batch_tokens,
         multiple=COMPILED_MULTIPLE if has_metal() else UNCOMPILED_MULTIPLE,
+        beginning=encoder.beginning(),
     )
     return lambda question, reporter: _predict(question, reporter, encoder, scorer)
 
@@ -171,6 +177,14 @@ def _head(base: Base, reporter: Any) -> SupervisedHead:
             "this model's head cannot be applied to single positions; memory and time are those of all of them"
         )
     return head
+
+
+def _prefix(base: Base, head: SupervisedHead, rows: list[EncodedRow], reporter: Reporter) -> SharedPrefix:
+    shared = shared_beginning((row.tokens, row.first_target) for row in rows)
+    prefix = SharedPrefix(head, len(base.model.layers), shared)
+    if not prefix.supported:
+        reporter.note(f"this model cannot go on from a shared beginning; its {len(shared)} tokens are run in every row")
+    return prefix
 
 
 def _fingerprint(request: TrainRequest, base: Base) -> str:

@@ -1,8 +1,9 @@
-"""Going on from prompts that were already run.
+"""Going on from tokens that were already run.
 
-Labels of several tokens are scored after the same prompt, again and again. Its keys and values are kept per layer, and
-every label's tokens go on from a copy of them. Models are asked through the interface they use for their own caches: an
-offset, a mask, and `update_and_fetch`. Prompts of one batch differ in length, so both are per row.
+All rows of a task begin with the same instruction: it is run once, and each row goes on from its keys and values. And
+labels of several tokens are scored after the same prompt, again and again: every label's tokens go on from a copy of
+its keys and values. Models are asked through the interface they use for their own caches: an offset, a mask, and
+`update_and_fetch`.
 """
 
 from __future__ import annotations
@@ -11,26 +12,39 @@ from typing import Any
 
 
 class RecordedLayer:
-    """Takes the place of a layer's cache during the prompts' pass, and keeps its keys and values."""
+    """Takes the place of a layer's cache during a pass, and keeps its keys and values.
 
-    def __init__(self) -> None:
-        self.offset = 0
+    Args:
+        before: the layer as recorded over a beginning of batch 1 that every row of this pass goes on from.
+    """
+
+    def __init__(self, before: RecordedLayer | None = None) -> None:
+        self._before = before
+        self.offset: int = 0 if before is None else before.keys.shape[2]
         self.keys: Any = None
         self.values: Any = None
 
     def update_and_fetch(self, keys: Any, values: Any) -> tuple[Any, Any]:
+        if self._before is not None:
+            keys, values = _after(self._before.keys, keys), _after(self._before.values, values)
         self.keys, self.values = keys, values
         return keys, values
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Any:
-        """What a model without a cache would use."""
+        """What a model would use with a cache of its own that holds `offset` tokens."""
         from mlx_lm.models.base import create_causal_mask
 
-        if length == 1:
-            return None
-        if return_array or (window_size and length > window_size):
-            return create_causal_mask(length, window_size=window_size)
-        return "causal"
+        whole = self.offset + length
+        if return_array or (window_size and whole > window_size):
+            return create_causal_mask(length, self.offset, window_size=window_size)
+        return None if length == 1 else "causal"
+
+
+def _after(before: Any, own: Any) -> Any:
+    """[rows, heads, before + own, width] from [1, heads, before, width] and [rows, heads, own, width]."""
+    import mlx.core as mx
+
+    return mx.concatenate([mx.broadcast_to(before, (own.shape[0], *before.shape[1:])), own], axis=2)
 
 
 class ContinuedLayer:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from mlxdistill.errors import DataError
+from mlxdistill.student.batches import common_beginning
 from mlxdistill.student.tokenizer import Frame, GuardedTokenizer, Piece
 from mlxdistill.tasks.classification import Prompt
 from mlxdistill.tasks.trie import Trie, build_trie
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
+_UNLIKE = ("a", "Z", "7", "<")
 _FORMATS = 'a row is {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}'
 
 
@@ -85,6 +87,11 @@ class RowEncoder:
         assert self.trie is not None
         frame = self._tokenizer.frame(("user", "assistant"))
         return self._prompt_tokens(frame, [self._prompt.content(text)], self._max_tokens - self._reserved, row_id)
+
+    def beginning(self) -> tuple[int, ...]:
+        """The tokens that prompts begin with, unless a text merges with the prompt around it."""
+        found = [self.prompt_tokens("", text)[0] for text in _UNLIKE]
+        return found[0][: common_beginning(found)]
 
     def encode(self, record: Any, where: str) -> EncodedRow:
         """A record of a training file. Raises DataError, with `where`, for anything it cannot mean."""

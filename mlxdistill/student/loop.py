@@ -2,7 +2,8 @@
 
 Everything that decides a step comes from the request and the step's number: the rows from (seed, epoch), dropout from
 (seed, step), the learning rate from the step. So a training that goes on from a checkpoint takes the same steps, to the
-bit, as one that never stopped.
+bit, as one that never stopped. A step is computed in as many parts as memory asks for; the gradients of its parts add
+up to those of the whole, each supervised position counting the same.
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from mlxdistill.config.models import TrainConfig
 from mlxdistill.errors import MlxDistillError
 from mlxdistill.student.adapter import adapter_weights
-from mlxdistill.student.batches import COMPILED_MULTIPLE, UNCOMPILED_MULTIPLE, Batch, epoch_batches, padding_efficiency
+from mlxdistill.student.batches import (
+    COMPILED_MULTIPLE,
+    UNCOMPILED_MULTIPLE,
+    Batch,
+    epoch_steps,
+    padding_efficiency,
+    parts,
+)
 from mlxdistill.student.checkpoints import Checkpoint, Checkpoints
 from mlxdistill.student.encoding import EncodedRow
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.losses import arrays, gradient_function
+from mlxdistill.student.prefix import SharedPrefix
 from mlxdistill.student.requests import TrainEvent
 from mlxdistill.student.state import TrainState
 from mlxdistill.student.targets import TargetBuilder
@@ -46,10 +56,12 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is trained on what: the model with its LoRA layers and its head, the rows, and how targets are made."""
+    """What is trained on what: the model with its adapter, its head, what all rows begin with, the rows, and how
+    targets are made of them."""
 
     model: Any
     head: SupervisedHead
+    prefix: SharedPrefix
     train: list[EncodedRow]
     valid: list[EncodedRow]
     builder: TargetBuilder
@@ -63,25 +75,40 @@ class Training:
     """
 
     def __init__(
-        self, material: Material, config: TrainConfig, checkpoints: Checkpoints, reporter: Reporter, *, compiled: bool
+        self,
+        material: Material,
+        config: TrainConfig,
+        batch_size: int,
+        checkpoints: Checkpoints,
+        reporter: Reporter,
+        *,
+        compiled: bool,
     ) -> None:
         import mlx.optimizers
 
         self._material = material
         self._config = config
+        self._batch_size = batch_size
         self._checkpoints = checkpoints
         self._reporter = reporter
-        self._lengths = [len(row.tokens) - 1 for row in material.train]
-        self._per_epoch = -(-len(material.train) // config.batch_size)
+        self._lengths = [len(row.tokens) - 1 - material.prefix.tokens for row in material.train]
+        self._per_epoch = -(-len(material.train) // batch_size)
         self.total = self._per_epoch * config.epochs
         self._validated = _validation_steps(self._per_epoch, config.validations_per_epoch)
         self._multiple = COMPILED_MULTIPLE if compiled else UNCOMPILED_MULTIPLE
-        self._validator = Validator(material.head, material.valid, material.builder, config.batch_size, self._multiple)
+        self._validator = Validator(
+            material.head,
+            material.prefix,
+            material.valid,
+            material.builder,
+            batch_tokens=config.batch_tokens,
+            multiple=self._multiple,
+        )
         self._optimizer = mlx.optimizers.AdamW(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, bias_correction=True
         )
         self._optimizer.init(material.model.trainable_parameters())
-        self._gradients = gradient_function(material.model, material.head, compiled=compiled)
+        self._gradients = gradient_function(material.model, material.head, material.prefix, compiled=compiled)
         self.state = TrainState()
         self.best: dict[str, Any] = {}
         self._session_started = 0.0
@@ -97,12 +124,12 @@ class Training:
         self._session_started = time.monotonic()
         self._seconds_before = self.state.seconds
         saved = time.monotonic()
-        batches: list[Batch] = []
+        steps: list[tuple[int, ...]] = []
         epoch = -1
         while not self.state.finished:
             if epoch != (epoch := self.state.step // self._per_epoch):
-                batches = self._batches(epoch)
-            self._step(batches[self.state.step % self._per_epoch])
+                steps = self._steps(epoch)
+            self._step(steps[self.state.step % self._per_epoch])
             validated = (self.state.step - 1) % self._per_epoch + 1 in self._validated
             event = self._validate() if validated else None
             if self.state.step == self.total:
@@ -118,31 +145,29 @@ class Training:
 
     def padding_efficiency(self) -> float:
         """Over all epochs."""
-        batches = [batch for epoch in range(self._config.epochs) for batch in self._batches(epoch)]
-        return padding_efficiency(self._lengths, batches)
+        steps = [rows for epoch in range(self._config.epochs) for rows in self._steps(epoch)]
+        return padding_efficiency(self._lengths, [batch for rows in steps for batch in self._parts(rows)])
 
-    def _batches(self, epoch: int) -> list[Batch]:
-        return epoch_batches(
-            self._lengths, self._config.batch_size, self._multiple, seed=self._config.seed, epoch=epoch
-        )
+    def _steps(self, epoch: int) -> list[tuple[int, ...]]:
+        return epoch_steps(self._lengths, self._batch_size, self._multiple, seed=self._config.seed, epoch=epoch)
 
-    def _step(self, batch: Batch) -> None:
+    def _parts(self, rows: Sequence[int]) -> list[Batch]:
+        return parts(rows, self._lengths, self._config.batch_tokens, self._multiple)
+
+    def _step(self, rows: Sequence[int]) -> None:
         import mlx.core as mx
         import mlx.optimizers
 
         state, model = self.state, self._material.model
         began = time.monotonic()
-        built = self._material.builder.build(self._material.train, batch)
-        mx.random.seed(_step_seed(self._config.seed, state.step))
-        model.train()
-        loss, gradients = self._gradients(arrays(built))
+        weight = self._material.builder.weight([self._material.train[row] for row in rows])
+        loss, gradients = self._loss_and_gradients(rows, weight)
         clipped, norm = mlx.optimizers.clip_grad_norm(gradients, self._config.clip)
         loss_value, norm_value = loss.item(), norm.item()
         if math.isfinite(loss_value) and math.isfinite(norm_value):
             self._optimizer.learning_rate = _learning_rate(self._config, state.step, self.total)
             self._optimizer.update(model, clipped)
             mx.eval(model.trainable_parameters(), self._optimizer.state)
-            weight = float(built.weights.sum())
             state.loss_sum += loss_value * weight
             state.weight_sum += weight
             state.gradient_norm = norm_value
@@ -151,12 +176,29 @@ class Training:
             state.skipped += 1
             state.bad_in_a_row += 1
         state.step += 1
-        state.rows += len(batch.rows)
-        state.tokens += sum(self._lengths[row] for row in batch.rows)
+        state.rows += len(rows)
+        state.tokens += sum(len(self._material.train[row].tokens) - 1 for row in rows)
         state.step_seconds += time.monotonic() - began
         if state.bad_in_a_row == MOST_BAD_STEPS:
             raise self._diverged()
         self._report()
+
+    def _loss_and_gradients(self, rows: Sequence[int], weight: float) -> tuple[Any, Any]:
+        """The mean loss over the supervised positions of a step's rows, by their weights, and its gradients."""
+        import mlx.core as mx
+        from mlx.utils import tree_map
+
+        model, builder = self._material.model, self._material.builder
+        model.train()
+        loss, gradients = None, None
+        for number, batch in enumerate(self._parts(rows)):
+            mx.random.seed(_part_seed(self._config.seed, self.state.step, number))
+            share, found = self._gradients(arrays(builder.build(self._material.train, batch)), weight)
+            loss = share if loss is None else loss + share
+            gradients = found if gradients is None else tree_map(mx.add, gradients, found)
+            # Each part's activations are let go before the next one's are made.
+            mx.eval(loss, gradients)
+        return loss, gradients
 
     def _report(self) -> None:
         import mlx.core as mx
@@ -253,5 +295,5 @@ def _learning_rate(config: TrainConfig, step: int, total: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:8], "little")
+def _part_seed(seed: int, step: int, part: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{step}:{part}".encode()).digest()[:8], "little")

@@ -1,4 +1,4 @@
-"""The loss of a batch."""
+"""The loss, and its gradients."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlxdistill.student.head import SupervisedHead
+from mlxdistill.student.prefix import SharedPrefix, go_on
 from mlxdistill.student.targets import TargetBatch
 
 
@@ -40,32 +41,30 @@ def position_losses(logits: Any, tokens: Any, target: Any) -> Any:
     return mx.logsumexp(logits, axis=-1) - mx.sum(target * chosen, axis=-1)
 
 
-def batch_loss(head: SupervisedHead, batch: Arrays) -> Any:
-    """The mean loss over the batch's supervised positions, by their weights."""
-    import mlx.core as mx
-
-    losses = position_losses(head(batch.inputs, batch.positions), batch.tokens, batch.target)
-    return mx.sum(losses * batch.weights) / mx.sum(batch.weights)
-
-
-def gradient_function(model: Any, head: SupervisedHead, *, compiled: bool) -> Callable[[Arrays], tuple[Any, Any]]:
-    """A function from a batch to its loss and the gradients of the model's trainable weights.
+def gradient_function(
+    model: Any, head: SupervisedHead, prefix: SharedPrefix, *, compiled: bool
+) -> Callable[[Arrays, float], tuple[Any, Any]]:
+    """A function from a batch, and the weight of the whole step it is a part of, to its share of the step's loss and of
+    the gradients of the model's trainable weights: shares of one step add up.
 
     `compiled` pays on Metal; on the CPU every new shape would wait seconds for a C++ compiler.
     """
     import mlx.core as mx
     import mlx.nn as nn
 
-    def loss(*parts: Any) -> Any:
-        return batch_loss(head, Arrays(*parts))
+    def loss(total: Any, *given: Any) -> Any:
+        batch = Arrays(*given)
+        logits = head(batch.inputs, batch.positions, go_on(prefix.run()))
+        return mx.sum(position_losses(logits, batch.tokens, batch.target) * batch.weights) / total
 
-    step = nn.value_and_grad(model, loss)
+    share = nn.value_and_grad(model, loss)
     if compiled:
         # What a compiled function reads but is not given would be frozen at its first value.
-        step = mx.compile(step, inputs=[model.state, mx.random.state], outputs=[mx.random.state])
+        share = mx.compile(share, inputs=[model.state, mx.random.state], outputs=[mx.random.state])
 
-    def gradients(batch: Arrays) -> tuple[Any, Any]:
-        found: tuple[Any, Any] = step(batch.inputs, batch.positions, batch.tokens, batch.target, batch.weights)
+    def gradients(batch: Arrays, total: float) -> tuple[Any, Any]:
+        given = (batch.inputs, batch.positions, batch.tokens, batch.target, batch.weights)
+        found: tuple[Any, Any] = share(mx.array(total), *given)
         return found
 
     return gradients

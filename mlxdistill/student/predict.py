@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlxdistill.student.batches import even_batches, padded_length, token_matrix
+from mlxdistill.student.batches import common_beginning, even_batches, padded_length, token_matrix
 from mlxdistill.student.continuation import ContinuedLayer, RecordedLayer
 from mlxdistill.student.head import SupervisedHead
+from mlxdistill.student.prefix import SharedPrefix, go_on
 from mlxdistill.tasks.trie import Node, Trie
 
 MOST_ROWS = 64
@@ -33,25 +34,40 @@ class LabelScorer:
         layers: how many layers the model has.
         batch_tokens: most positions of one forward pass over prompts.
         multiple: of which padded lengths are multiples.
+        beginning: what every prompt is expected to begin with; the tokens in which one differs are run with its own.
 
     Attributes:
         continues: whether labels of several tokens go on from their prompt's keys and values.
     """
 
-    def __init__(self, head: SupervisedHead, layers: int, trie: Trie, *, batch_tokens: int, multiple: int) -> None:
+    def __init__(
+        self,
+        head: SupervisedHead,
+        layers: int,
+        trie: Trie,
+        *,
+        batch_tokens: int,
+        multiple: int,
+        beginning: Sequence[int] = (),
+    ) -> None:
         self._head = head
         self._layers = layers
         self._trie = trie
         self._batch_tokens = batch_tokens
         self._multiple = multiple
         self._runs = _runs(trie)
+        self._beginning = tuple(beginning)
+        self._prefix = SharedPrefix(head, layers, ())
+        self._before: list[RecordedLayer] | None = None
         self.continues = len(trie.nodes) > 1 and self._probe()
 
     def score(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """Class probabilities [prompts, labels] for prompts of tokens that end where the answer begins."""
         scores = np.zeros((len(prompts), len(self._trie.paths)))
-        for batch in even_batches([len(prompt) for prompt in prompts], self._batch_tokens, MOST_ROWS, self._multiple):
-            rows = [prompts[row] for row in batch.rows]
+        shared = self._share(prompts)
+        lengths = [len(prompt) - shared for prompt in prompts]
+        for batch in even_batches(lengths, self._batch_tokens, MOST_ROWS, self._multiple):
+            rows = [prompts[row][shared:] for row in batch.rows]
             for node, logarithms in self._continued(rows) if self.continues else self._repeated(rows):
                 for column, branch in enumerate(node.branches):
                     for label in branch.labels:
@@ -59,8 +75,21 @@ class LabelScorer:
         likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(likelihoods / likelihoods.sum(axis=1, keepdims=True))
 
+    def _share(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Runs what all the prompts begin with, where it was not the same the last time; returns its tokens."""
+        import mlx.core as mx
+
+        shared = common_beginning([self._beginning, *(tuple(prompt[:-1]) for prompt in prompts)])
+        if self._prefix.tokens != shared:
+            self._prefix = SharedPrefix(self._head, self._layers, self._beginning[:shared])
+            self._before = self._prefix.run()
+            mx.eval([(layer.keys, layer.values) for layer in self._before or []])
+            if not self._prefix.supported:
+                self._beginning = ()
+        return self._prefix.tokens
+
     def _repeated(self, prompts: Sequence[Sequence[int]]) -> Iterator[NodeScores]:
-        """Runs prompt and path together, once for each path."""
+        """Runs prompt and path together, once for each path. Prompts without what they share."""
         import mlx.core as mx
 
         for path, nodes in self._runs:
@@ -68,19 +97,19 @@ class LabelScorer:
             length = padded_length(max(map(len, rows)), self._multiple)
             last = [number * length + len(prompt) - 1 for number, prompt in enumerate(prompts)]
             positions = [place + len(node.path) for node in nodes for place in last]
-            logits = self._head(mx.array(token_matrix(rows, length)), mx.array(positions))
+            logits = self._head(mx.array(token_matrix(rows, length)), mx.array(positions), go_on(self._before))
             yield from _branch_scores(nodes, logits.reshape(len(nodes), len(prompts), -1))
 
     def _continued(self, prompts: Sequence[Sequence[int]]) -> Iterator[NodeScores]:
-        """Runs the prompts once, and the paths from there, some at a time."""
+        """Runs the prompts once, and the paths from there, some at a time. Prompts without what they share."""
         import mlx.core as mx
 
         length = padded_length(max(map(len, prompts)), self._multiple)
-        recorded = [RecordedLayer() for _ in range(self._layers)]
+        recorded = go_on(self._before) or [RecordedLayer() for _ in range(self._layers)]
         last = [number * length + len(prompt) - 1 for number, prompt in enumerate(prompts)]
         logits = self._head(mx.array(token_matrix(prompts, length)), mx.array(last), recorded)
         yield from _branch_scores([self._trie.nodes[0]], logits[None])
-        lengths = mx.array([len(prompt) for prompt in prompts])
+        lengths = mx.array([self._prefix.tokens + len(prompt) for prompt in prompts])
         at_once = max(1, CONTINUED_SHARE * self._batch_tokens // (len(prompts) * length))
         for start in range(0, len(self._runs), at_once):
             runs = self._runs[start : start + at_once]

@@ -9,6 +9,7 @@ Distilling the Knowledge in a Neural Network, 2015, over classes instead of the 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,11 +64,16 @@ def label_weights(rows: Sequence[EncodedRow], labels: int) -> tuple[float, ...]:
 
 
 class TargetBuilder:
-    """Makes target batches for one task."""
+    """Makes target batches for one task.
 
-    def __init__(self, trie: Trie | None, settings: TargetSettings) -> None:
+    Args:
+        shared: how many tokens at the beginning of every row are run apart from it, and left out of the inputs.
+    """
+
+    def __init__(self, trie: Trie | None, settings: TargetSettings, shared: int = 0) -> None:
         self._trie = trie
         self._settings = settings
+        self._shared = shared
         self._paths = [] if trie is None else [_branches_along(trie, label) for label in range(len(trie.paths))]
         self._width = max((len(node.branches) for node in trie.nodes), default=1) if trie is not None else 1
 
@@ -76,7 +82,7 @@ class TargetBuilder:
         count = sum(row.targets for row in chosen)
         size = -(-count // POSITIONS_MULTIPLE) * POSITIONS_MULTIPLE
         made = TargetBatch(
-            inputs=token_matrix([row.tokens[:-1] for row in chosen], batch.length),
+            inputs=token_matrix([row.tokens[self._shared : -1] for row in chosen], batch.length),
             positions=np.zeros(size, np.int32),
             tokens=np.zeros((size, self._width), np.int32),
             target=np.zeros((size, self._width), np.float32),
@@ -89,7 +95,8 @@ class TargetBuilder:
         place = 0
         for number, row in enumerate(chosen):
             end = place + row.targets
-            made.positions[place:end] = np.arange(row.targets) + number * batch.length + row.first_target - 1
+            first = number * batch.length + row.first_target - 1 - self._shared
+            made.positions[place:end] = np.arange(first, first + row.targets)
             made.weights[place:end] = self._weight(row)
             made.row_of[place:end] = number
             made.tokens[place:end, 0] = row.tokens[row.first_target :]
@@ -97,6 +104,10 @@ class TargetBuilder:
                 self._fill_path(made, place, row.label, row.probabilities)
             place = end
         return made
+
+    def weight(self, rows: Sequence[EncodedRow]) -> float:
+        """The sum of the weights of all supervised positions of the rows."""
+        return math.fsum(self._weight(row) * row.targets for row in rows)
 
     def _weight(self, row: EncodedRow) -> float:
         weights = self._settings.label_weights

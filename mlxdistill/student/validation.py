@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from mlxdistill.student.batches import even_batches
+from mlxdistill.student.continuation import RecordedLayer
 from mlxdistill.student.encoding import EncodedRow
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.losses import arrays, position_losses
+from mlxdistill.student.prefix import SharedPrefix, go_on
 from mlxdistill.student.targets import TargetBatch, TargetBuilder
 
 BATCH_TOKENS = 4096
+MOST_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,20 @@ class Validator:
     """Measures the model on the validation rows."""
 
     def __init__(
-        self, head: SupervisedHead, rows: Sequence[EncodedRow], builder: TargetBuilder, batch_size: int, multiple: int
+        self,
+        head: SupervisedHead,
+        prefix: SharedPrefix,
+        rows: Sequence[EncodedRow],
+        builder: TargetBuilder,
+        *,
+        batch_tokens: int | None,
+        multiple: int,
     ) -> None:
         self._head = head
-        lengths = [len(row.tokens) - 1 for row in rows]
-        self._batches = [
-            builder.build(rows, batch) for batch in even_batches(lengths, BATCH_TOKENS, max(32, batch_size), multiple)
-        ]
+        self._prefix = prefix
+        lengths = [len(row.tokens) - 1 - prefix.tokens for row in rows]
+        most = min(BATCH_TOKENS, batch_tokens or BATCH_TOKENS)
+        self._batches = [builder.build(rows, batch) for batch in even_batches(lengths, most, MOST_ROWS, multiple)]
         self._labelled = sum(row.label is not None for row in rows)
 
     def measure(self) -> Validation | None:
@@ -44,19 +54,20 @@ class Validator:
         if not self._batches:
             return None
         losses, weights, right = [], 0.0, 0
+        before = self._prefix.run()
         for batch in self._batches:
-            loss, correct = self._measure(batch)
+            loss, correct = self._measure(batch, before)
             losses.append(loss)
             weights += float(batch.weights.sum())
             right += correct
         accuracy = right / self._labelled if self._labelled else None
         return Validation(math.fsum(losses) / weights, accuracy)
 
-    def _measure(self, batch: TargetBatch) -> tuple[float, int]:
+    def _measure(self, batch: TargetBatch, before: list[RecordedLayer] | None) -> tuple[float, int]:
         import mlx.core as mx
 
         given = arrays(batch)
-        logits = self._head(given.inputs, given.positions)
+        logits = self._head(given.inputs, given.positions, go_on(before))
         loss = mx.sum(position_losses(logits, given.tokens, given.target) * given.weights)
         chosen = mx.take_along_axis(logits, given.tokens, axis=-1)
         mx.eval(loss, chosen)

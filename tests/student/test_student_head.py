@@ -16,6 +16,7 @@ from mlxdistill.student.adapter import add_lora
 from mlxdistill.student.base import load_base
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.losses import Arrays, gradient_function
+from mlxdistill.student.prefix import SharedPrefix
 
 ModelFolder = Callable[[str], Path]
 
@@ -72,7 +73,7 @@ def check_gradients(folder: Path, *, compiled: bool) -> None:
     expected_loss, expected = nn.value_and_grad(model, reference_loss)(model, batch())
     head = SupervisedHead(model)
     assert head.partial
-    loss, gradients = gradient_function(model, head, compiled=compiled)(batch())
+    loss, gradients = gradient_function(model, head, SharedPrefix(head, 2, ()), compiled=compiled)(batch(), 5.5)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
     found = dict(tree_flatten(gradients))
     largest = max(float(np.abs(np.array(value)).max()) for _, value in tree_flatten(expected))

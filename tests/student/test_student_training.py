@@ -183,8 +183,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
         original(self, *arguments, **options)  # type: ignore[arg-type]
         gradients = self._gradients
 
-        def poisoned(batch: object) -> object:
-            loss, found = gradients(batch)
+        def poisoned(*given: object) -> object:
+            loss, found = gradients(*given)
             return (loss * mx.nan, found) if self.state.step in steps else (loss, found)
 
         self._gradients = poisoned  # type: ignore[assignment]
