@@ -116,13 +116,14 @@ def ask(context: Context, store: LabelStore, name: str) -> Asked:
             labeller.fingerprint, prompt_fingerprint, context.task.names, {"name": name, **described}
         )
         helped = with_ranks(labeller, name, context, store, number)
-        choice, given = choose_rows(context, store, helped, number)
+        keep_logprobs = config.keep_logprobs or 0
+        choice, given = choose_rows(context, store, helped, number, keep_logprobs)
         sources = {}
         if config.log is None:
             sources = find_sources(pool_rows(run, choice), measuring_rows(run), config.near_duplicates)
         wanted = chain(pool_rows(run, choice), measuring_rows(run))
         total = count_wanted(run, choice)
-        summary = label_rows(helped, number, wanted, total, store, context.reporter, sources)
+        summary = label_rows(helped, number, wanted, total, store, context.reporter, sources, keep_logprobs)
         summary = replace(summary, new=summary.new + given, from_store=summary.from_store - given)
         rows, seconds = store.asked_speed(number, labeller.samples)
         content_free = None

@@ -70,11 +70,14 @@ def choice_in_force(run: RunDir) -> Choice | None:
     return kept if kept and kept.budget is not None else None
 
 
-def choose_rows(context: Context, store: LabelStore, labeller: Labeller, number: int) -> tuple[Choice | None, int]:
+def choose_rows(
+    context: Context, store: LabelStore, labeller: Labeller, number: int, keep_logprobs: int = 0
+) -> tuple[Choice | None, int]:
     """The rows to ask about, chosen first where they are not yet, for which the teacher labels them in rounds.
 
     Args:
         number: the labeller's, in the store.
+        keep_logprobs: as for `label_rows`.
 
     Returns the choice, or None for every row, and how many answers were given meanwhile.
     """
@@ -98,7 +101,10 @@ def choose_rows(context: Context, store: LabelStore, labeller: Labeller, number:
             before = set(choice.ids)
             rows = {place: row for place, row in enumerate(candidates) if row.id in before}
             total = count_wanted(run, choice)
-            answers += label_rows(labeller, number, rows.values(), total, store, context.reporter).new
+            summary = label_rows(
+                labeller, number, rows.values(), total, store, context.reporter, keep_logprobs=keep_logprobs
+            )
+            answers += summary.new
             labels = _labels(store, number, labeller.samples, rows.values())
             known = {place: labels.get(row.id) for place, row in rows.items()}
             more = chooser.next(known, round_rows(len(rows), budget))

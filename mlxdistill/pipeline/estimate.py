@@ -161,7 +161,7 @@ def _rows(
             if isinstance(labeller, RecordedLabeller):
                 rows.found += sum(map(len, labeller.label(asked, frozenset(), _Quiet())))
             hashes = {row.id: content_hash(row.text) for row in asked}
-            done = store.answered(stored, hashes) if store and stored else frozenset()
+            done = store.answered(stored, hashes, config.keep_logprobs or 0) if store and stored else frozenset()
             for row in asked:
                 missing = sum((row.id, sample) not in done for sample in labeller.samples)
                 rows.asked += missing

@@ -39,9 +39,16 @@ def _inputs(context: Context) -> Mapping[str, Any]:
         "teacher": teachers if several else teachers[0],
         "prompt": prompts if several else prompts[0],
         "labels": context.task.names,
+        **_keeping_inputs(context.config),
         **settling_inputs(context.config),
         **_spending_inputs(context),
     }
+
+
+def _keeping_inputs(config: Config) -> dict[str, Any]:
+    """What is kept of answers besides what they say; nothing where nothing is."""
+    kept = {name: teacher.keep_logprobs for name, teacher in config.teachers.items()}
+    return {"keep_logprobs": kept} if any(kept.values()) else {}
 
 
 def _spending_inputs(context: Context) -> dict[str, Any]:

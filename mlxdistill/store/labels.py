@@ -19,11 +19,13 @@ from typing import Any
 
 from mlxdistill.store.opening import database_errors, open_to_write
 from mlxdistill.store.records import (
+    COLUMNS,
     COPY,
     COUNT_COPIES,
     FORGET_COPIES,
     INSERT,
     INSERT_MISSING,
+    WITH_LOGPROBS,
     all_records,
     answered_records,
     read_labels,
@@ -172,14 +174,17 @@ class LabelStore:
                 else:
                     connection.execute(f"{delete} AND row_id < ?", (place, *bound))
 
-    def answered(self, labeller: int, hashes: Mapping[str, str]) -> frozenset[tuple[str, int]]:
+    def answered(self, labeller: int, hashes: Mapping[str, str], keep_logprobs: int = 0) -> frozenset[tuple[str, int]]:
         """(row id, sample) of the answers there are to these rows (id -> hash of their text) as they now read.
 
         Answers copied from other rows are left out: see `copy`.
+
+        Args:
+            keep_logprobs: only answers that at least so many log-probabilities a token were kept of.
         """
         place, _ = self._place(labeller)
         with database_errors(self.path):
-            return answered_records(self._connection, place, hashes)
+            return answered_records(self._connection, place, hashes, keep_logprobs)
 
     def copy(self, labeller: int, sources: Mapping[str, str]) -> int:
         """Gives rows the answers to other rows, for those samples that they have no answer of their own to.
@@ -221,15 +226,16 @@ class LabelStore:
         )
 
     def answers_with_hashes(
-        self, labeller: int, hashes: Mapping[str, str] | None = None
+        self, labeller: int, hashes: Mapping[str, str] | None = None, *, logprobs: bool = False
     ) -> Iterator[tuple[Answer, str]]:
-        """As `answers`, each with the hash of the text that was read."""
+        """As `answers`, each with the hash of the text that was read, and on demand its tokens' log-probabilities."""
         place, labels = self._place(labeller)
+        columns = WITH_LOGPROBS if logprobs else COLUMNS
         with database_errors(self.path):
             if hashes is None:
-                records = all_records(self._connection, place)
+                records = all_records(self._connection, place, columns)
             else:
-                records = some_records(self._connection, place, hashes)
+                records = some_records(self._connection, place, hashes, columns)
             for record in records:
                 if hashes is None or hashes[record[0]] == record[2]:
                     yield to_answer(record, labels), record[2]
@@ -289,6 +295,13 @@ class LabelStore:
                 yield page
                 last = next(reversed(page))
                 page = dict(self._connection.execute(f"{query} WHERE row_id > ?{order}", (last,)).fetchall())
+
+    def made_of(self, labeller: int) -> tuple[int, ...]:
+        """The labellers whose answers this one's were made of; none where a model gave them."""
+        with database_errors(self.path):
+            query = "SELECT description FROM labellers WHERE id = ?"
+            (text,) = self._connection.execute(query, (labeller,)).fetchone()
+        return tuple(json.loads(text).get("made_of", ()))
 
     def _place(self, labeller: int) -> tuple[int, list[str]]:
         """The number under which the labeller's answers are kept, and its labels."""

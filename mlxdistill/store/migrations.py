@@ -81,11 +81,18 @@ def m004_replacing_all_answers(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE labellers SET place = id")
 
 
+def m005_token_logprobs(connection: sqlite3.Connection) -> None:
+    # The columns at the end of a record: whoever reads only those before them does not read the pages they fill.
+    connection.execute("ALTER TABLE answers ADD COLUMN logprobs_kept INTEGER")  # at each token; NULL where none are
+    connection.execute("ALTER TABLE answers ADD COLUMN logprobs BLOB")  # tasks.token_logprobs.TokenLogprobs.packed
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_answers_and_decisions,
     m002_decisions_of_each_filtering,
     m003_several_opinions,
     m004_replacing_all_answers,
+    m005_token_logprobs,
 )
 
 

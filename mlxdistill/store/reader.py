@@ -129,10 +129,12 @@ class LabelReader:
             for record in all_records(self._connection, labeller.place):
                 yield to_answer(record, labeller.labels)
 
-    def answered(self, labeller: StoredLabeller, hashes: Mapping[str, str]) -> frozenset[tuple[str, int]]:
+    def answered(
+        self, labeller: StoredLabeller, hashes: Mapping[str, str], keep_logprobs: int = 0
+    ) -> frozenset[tuple[str, int]]:
         """As `LabelStore.answered`."""
         with database_errors(self.path):
-            return answered_records(self._connection, labeller.place, hashes)
+            return answered_records(self._connection, labeller.place, hashes, keep_logprobs)
 
     def answers_to(self, labeller: StoredLabeller, row_id: str) -> list[Answer]:
         """Its answers to one row."""

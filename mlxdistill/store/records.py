@@ -9,18 +9,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlxdistill.tasks.protocols import Answer
+from mlxdistill.tasks.token_logprobs import TokenLogprobs
 
 COLUMNS = "row_id, sample, content_hash, label, probabilities, outcome, text, seconds, agreement, copied_from"
-INSERT = f"INSERT OR REPLACE INTO answers (labeller, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+WITH_LOGPROBS = f"{COLUMNS}, logprobs"
+INSERT = (
+    f"INSERT OR REPLACE INTO answers (labeller, {COLUMNS}, logprobs_kept, logprobs)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 # Of the rows in temp.copies, with the hashes in temp.asked.
 FORGET_COPIES = """
     DELETE FROM answers
     WHERE labeller = ? AND copied_from IS NOT NULL AND row_id IN (SELECT row_id FROM temp.copies)
 """
 COPY = f"""
-    INSERT OR REPLACE INTO answers (labeller, {COLUMNS})
+    INSERT OR REPLACE INTO answers (labeller, {COLUMNS}, logprobs_kept, logprobs)
     SELECT ?, own.row_id, given.sample, own.content_hash, given.label, given.probabilities, given.outcome, given.text,
-        0.0, given.agreement, given.row_id
+        0.0, given.agreement, given.row_id, given.logprobs_kept, given.logprobs
     FROM temp.copies
     CROSS JOIN temp.asked AS own ON own.row_id = copies.row_id
     CROSS JOIN temp.asked AS other ON other.row_id = copies.source
@@ -68,24 +73,27 @@ def to_records(
             answer.seconds,
             answer.agreement,
             answer.copied_from,
+            None if answer.logprobs is None else answer.logprobs.kept,
+            None if answer.logprobs is None else answer.logprobs.packed,
         )
 
 
 def to_answer(record: Sequence[Any], labels: Sequence[str]) -> Answer:
-    """The answer in a record of `COLUMNS`."""
-    row_id, sample, _, label, blob, outcome, text, seconds, agreement, copied_from = record
+    """The answer in a record of `COLUMNS` or `WITH_LOGPROBS`."""
+    row_id, sample, _, label, blob, outcome, text, seconds, agreement, copied_from, *packed = record
     probabilities = None if blob is None else struct.unpack(f"<{len(blob) // 4}f", blob)
     name = None if label is None else labels[label]
-    return Answer(row_id, name, probabilities, outcome, text, seconds, sample, agreement, copied_from)
+    logprobs = TokenLogprobs(packed[0]) if packed and packed[0] is not None else None
+    return Answer(row_id, name, probabilities, outcome, text, seconds, sample, agreement, copied_from, logprobs)
 
 
-def all_records(connection: sqlite3.Connection, place: int) -> Iterator[tuple[Any, ...]]:
+def all_records(connection: sqlite3.Connection, place: int, columns: str = COLUMNS) -> Iterator[tuple[Any, ...]]:
     """Records of one place, in the order of row ids and samples.
 
     A page at a time: between two pages nothing is being read, so that what is written meanwhile, here or by another
     process, is moved from the journal into the file instead of piling up.
     """
-    query = f"SELECT {COLUMNS} FROM answers WHERE labeller = ?"
+    query = f"SELECT {columns} FROM answers WHERE labeller = ?"
     order = f" ORDER BY row_id, sample LIMIT {RECORDS_PER_PAGE}"
     page = connection.execute(query + order, (place,)).fetchall()
     while page:
@@ -106,12 +114,18 @@ def some_records(
 
 
 def answered_records(
-    connection: sqlite3.Connection, place: int, hashes: Mapping[str, str]
+    connection: sqlite3.Connection, place: int, hashes: Mapping[str, str], keep_logprobs: int = 0
 ) -> frozenset[tuple[str, int]]:
-    """(row id, sample) of the answers to rows (id -> hash of their text) as they now read, but for copied ones."""
-    records = some_records(connection, place, hashes, "row_id, sample, content_hash, copied_from")
+    """(row id, sample) of the answers to rows (id -> hash of their text) as they now read, but for copied ones.
+
+    Args:
+        keep_logprobs: only those that at least so many log-probabilities a token were kept of.
+    """
+    records = some_records(connection, place, hashes, "row_id, sample, content_hash, copied_from, logprobs_kept")
     return frozenset(
-        (row_id, sample) for row_id, sample, digest, source in records if source is None and hashes[row_id] == digest
+        (row_id, sample)
+        for row_id, sample, digest, source, kept in records
+        if source is None and hashes[row_id] == digest and (kept or 0) >= keep_logprobs
     )
 
 

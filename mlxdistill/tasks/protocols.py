@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mlxdistill.tasks.rows import Row
+from mlxdistill.tasks.token_logprobs import TokenLogprobs
 
 Outcome = Literal["answered", "unparsable", "truncated", "missing"]
 
@@ -26,6 +27,7 @@ class Answer:
         sample: which of several answers of one teacher to this row (see `Labeller.samples`).
         agreement: of an answer that several were made into, the share of them that named its label.
         copied_from: the id of the row whose answer this is, where that one's text is nearly the same.
+        logprobs: of the tokens of a generated answer, where they are kept and asked for: they are large.
     """
 
     row_id: str
@@ -37,6 +39,7 @@ class Answer:
     sample: int = 0
     agreement: float | None = None
     copied_from: str | None = None
+    logprobs: TokenLogprobs | None = None
 
 
 class Progress(Protocol):

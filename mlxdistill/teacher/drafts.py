@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from mlxdistill.errors import ModelError
 from mlxdistill.tasks.classification import ClassificationTask
 from mlxdistill.tasks.forms import THOUGHT_END, AnswerForm
+from mlxdistill.tasks.token_logprobs import TokenLogprobs, tokenizer_marks
 from mlxdistill.teacher.engine import Model
 from mlxdistill.teacher.grammar import Grammar, Matcher
-from mlxdistill.teacher.sampling import draw, draw_key
+from mlxdistill.teacher.sampling import draw, draw_key, likeliest
+from mlxdistill.teacher.tokens import plain_tokens
 
 SECOND_TEMPERATURE = 0.7  # of a second attempt where the first took the likeliest tokens: it would be the same again
 _THINK = b"think>"  # in the tokens that begin and end a thought, which some models count among the control tokens
@@ -31,6 +33,7 @@ class Writing:
         temperature, seed: of the draws; temperature 0 takes the likeliest token.
         max_tokens: of one answer, a thought included.
         thinking: the prompt ends within a thought, and the answer comes after it.
+        keep_logprobs: how many of the likeliest tokens' log-probabilities are kept at each token of an answer.
     """
 
     form: AnswerForm
@@ -40,6 +43,7 @@ class Writing:
     seed: int = 0
     max_tokens: int = 256
     thinking: bool = False
+    keep_logprobs: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +55,8 @@ class Draft:
         thinking: it is still within the thought; `start`: where in the text the answer proper begins.
         matcher: where it stands in the grammar, once that applies.
         token: the last one, not yet decoded; `count`: tokens so far.
+        tokens, top: of the answer without the thought, where log-probabilities are kept: each token with whether it is
+            more than white space, and the likeliest in its place.
         ended: nothing is to follow.
     """
 
@@ -65,6 +71,8 @@ class Draft:
     token: int = -1
     count: int = 0
     text: bytearray = field(default_factory=bytearray)
+    tokens: list[tuple[int, bool]] = field(default_factory=list)
+    top: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = field(default_factory=list)
     ended: bool = False
     seconds: float = 0.0
 
@@ -93,6 +101,9 @@ class Writer:
         self._task = task
         self._writing = writing
         self._grammar = Grammar(model, writing.grammar) if writing.grammar is not None else None
+        self._marks: tuple[str, ...] = ()
+        if writing.keep_logprobs:
+            self._marks = tokenizer_marks(lambda text: plain_tokens(model, text))
 
     def __enter__(self) -> Writer:
         return self
@@ -132,6 +143,9 @@ class Writer:
         if token is None or (self._model.is_control(token) and not (draft.thinking and _THINK in piece)):
             draft.ended = True
             return
+        if self._writing.keep_logprobs and not draft.thinking:
+            draft.tokens.append((token, not piece.isspace()))
+            draft.top.append(likeliest(logits, self._writing.keep_logprobs))
         draft.token = token
         draft.count += 1
         draft.ended = draft.count == self._writing.max_tokens
@@ -144,6 +158,16 @@ class Writer:
             draft.matcher.accept(token)
         if not draft.thinking and (b"}" in piece or b"\n" in piece):
             draft.ended |= self._writing.form.is_complete(draft.answer)
+
+    def logprobs(self, draft: Draft) -> TokenLogprobs | None:
+        """What is kept of a finished draft: of the answer without the thought, and without the white space around it,
+        as its text is kept. None where nothing is to be kept."""
+        if not self._writing.keep_logprobs:
+            return None
+        written = [place for place, (_, is_text) in enumerate(draft.tokens) if is_text]
+        kept = slice(written[0], written[-1] + 1) if written else slice(0)
+        tokens = [token for token, _ in draft.tokens[kept]]
+        return TokenLogprobs.pack(tokens, draft.top[kept], kept=self._writing.keep_logprobs, tokenizer=self._marks)
 
     def label(self, draft: Draft) -> str | None:
         """The label that a finished draft names, or None."""

@@ -49,7 +49,7 @@ class GeneratingLabeller(ModelLabeller):
         writing = _writing(config, task, thinking=thinking)
         prompt = _prompt(info, task, template, writing)
         limits = Limits(config.n_ctx, config.n_batch or N_BATCH, config.n_seq or N_SEQ, config.threads)
-        # Without `samples`: whoever asks for more of them keeps those there are.
+        # Without `samples` and `keep_logprobs`: whoever asks for more of them keeps the answers that have enough.
         decoding = {
             "model_sha256": [cached_sha256(path, progress.note) for path in info.files],
             "llama_cpp_python": version("llama-cpp-python"),
@@ -82,7 +82,16 @@ def _writing(config: TeacherConfig, task: ClassificationTask, *, thinking: bool)
     if form.format == "json":
         most = min(MOST_REPETITIONS, RATIONALE_CHARACTERS_PER_TOKEN * config.max_tokens)
         grammar = schema_grammar(form.schema(task.verbalizers, most), after_thought=thinking)
-    return Writing(form, grammar, config.samples, config.temperature, config.seed, config.max_tokens, thinking)
+    return Writing(
+        form,
+        grammar,
+        config.samples,
+        config.temperature,
+        config.seed,
+        config.max_tokens,
+        thinking,
+        config.keep_logprobs or 0,
+    )
 
 
 def _prompt(info: GgufInfo, task: ClassificationTask, template: str | None, writing: Writing) -> LabelPrompt:

@@ -338,6 +338,7 @@ class Generator:
                 text=draft.whole_text,
                 seconds=draft.seconds,
                 sample=draft.sample,
+                logprobs=self._writer.logprobs(draft),
             )
         )
 

@@ -46,6 +46,7 @@ def label_rows(
     store: LabelStore,
     progress: Progress,
     sources: Mapping[str, str] = MappingProxyType({}),
+    keep_logprobs: int = 0,
 ) -> LabelSummary:
     """Labels the rows and commits each wave before the next begins.
 
@@ -55,6 +56,8 @@ def label_rows(
         total: how many rows there are, for the progress.
         sources: row id -> id of the row whose answers it takes, instead of being asked about (`find_sources`). It may
             have been answered itself before; then it keeps that.
+        keep_logprobs: how many of the likeliest tokens' log-probabilities the labeller gives at each token; an answer
+            that fewer were kept of is asked for again.
 
     Raises DataError for an id with two texts, and whatever the labeller raises.
     """
@@ -70,7 +73,7 @@ def label_rows(
         _check_ids(piece, hashes, store.ask(hashes))
         unique = list({row.id: row for row in piece if row.id not in sources}.values())
         asked = {(row.id, sample) for row in unique for sample in wanted}
-        done = store.answered(number, hashes) & asked
+        done = store.answered(number, hashes, keep_logprobs) & asked
         from_store += len(done)
         if len(done) < len(asked):
             for wave in labeller.label(unique, done, _Part(progress, begun, total)):

@@ -9,6 +9,7 @@ journal holds is gathered when the job is started again with it, and without it 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import itertools
@@ -25,6 +26,7 @@ from mlxdistill.platform.ranks import Ranks
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Answer, Labeller, Progress
 from mlxdistill.tasks.rows import Row, content_hash
+from mlxdistill.tasks.token_logprobs import TokenLogprobs
 from mlxdistill.teacher.scoring import CHUNK_ROWS
 
 _FIELDS = tuple(each.name for each in dataclasses.fields(Answer))
@@ -142,13 +144,8 @@ class SharedLabeller:
         return shares
 
 
-def dismiss(ranks: Ranks) -> None:
-    """Tells the other ranks that there is nothing more to label."""
-    ranks.broadcast({"do": "end"})
-
-
-def serve(ranks: Ranks, open_teacher: Callable[[str], AbstractContextManager[Labeller]], labels: Sequence[str]) -> None:
-    """What a rank other than 0 does: labels its shares until it is dismissed.
+def serve(ranks: Ranks, open_teacher: Callable[[str], AbstractContextManager[Labeller]], labels: Sequence[str]) -> bool:
+    """What a rank other than 0 does: labels its shares until it is dismissed. Returns whether rank 0 goes on.
 
     Args:
         open_teacher: opens the teacher of this name, of this rank's own configuration. Raises MlxDistillError.
@@ -174,9 +171,10 @@ def serve(ranks: Ranks, open_teacher: Callable[[str], AbstractContextManager[Lab
                 where = f"rank {ranks.rank} on {ranks.host}" + (f": {error.where}" if error.where else "")
                 reply = {"refused": error.message, "where": where, "hint": error.hint}
             if any("refused" in each for each in ranks.gather(reply) if each):
-                return  # rank 0 says so
+                return False  # rank 0 says so
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 class _Helper:
@@ -228,14 +226,14 @@ class _Helper:
         self._labeller.prepare(order["rows"], order["settings"])
         for wave in self._labeller.label(rows, done, _Silent()):
             self._journal.add(self._number, wave, hashes)
-        return [_written(*pair) for pair in self._journal.answers_with_hashes(self._number)]
+        return [_written(*pair) for pair in self._journal.answers_with_hashes(self._number, logprobs=True)]
 
     def _answers_in(self, path: Path) -> Iterator[list[Any]]:
         """Of this labeller, where they were made with the settings that are in use."""
         with LabelStore(path) as journal:
             number = self._number_in(journal)
             if _tuned(journal.settings(number)) == _tuned(self._order["settings"]):
-                for pair in journal.answers_with_hashes(number):
+                for pair in journal.answers_with_hashes(number, logprobs=True):
                     yield _written(*pair)
 
     def _number_in(self, journal: LabelStore) -> int:
@@ -264,13 +262,18 @@ def _asked(rows: Iterable[Row], done: frozenset[tuple[str, int]], samples: Seque
 
 def _written(answer: Answer, digest: str) -> list[Any]:
     """For JSON: the fields of the answer, then the hash of the row's text."""
-    return [*(getattr(answer, name) for name in _FIELDS), digest]
+    fields = {name: getattr(answer, name) for name in _FIELDS}
+    if answer.logprobs is not None:
+        fields["logprobs"] = base64.b64encode(answer.logprobs.packed).decode()
+    return [*fields.values(), digest]
 
 
 def _read(record: Sequence[Any]) -> Answer:
     answer = dict(zip(_FIELDS, record, strict=False))
-    shares = answer["probabilities"]
-    return Answer(**{**answer, "probabilities": None if shares is None else tuple(shares)})
+    shares, packed = answer["probabilities"], answer["logprobs"]
+    answer["probabilities"] = None if shares is None else tuple(shares)
+    answer["logprobs"] = None if packed is None else TokenLogprobs(base64.b64decode(packed))
+    return Answer(**answer)
 
 
 class _Silent:

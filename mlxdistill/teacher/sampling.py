@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlxdistill.tasks.token_logprobs import LEAST_LOGPROB
 from mlxdistill.teacher.grammar import Matcher
 
 BITS = 32
 FEW = 64
 WINDOW = 5.0  # below the winner, in which the few next are looked for
+BLOCK = 64  # tokens of which at first only the likeliest is looked at
 BAND = 6.0  # below the likeliest token, in which all tokens are looked at
 
 
@@ -69,6 +71,31 @@ def draw(
     if allowed.any():
         return int(next_few[allowed.argmax()])
     return order.best_of(matcher.every())
+
+
+def likeliest(logits: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The likeliest tokens, the first first, and their log-probabilities: (count,) each, or all of a small vocabulary.
+
+    They are the model's own, over the whole vocabulary: what a grammar then forbids, and a temperature flattens,
+    decides what is written, and says nothing about what the model thinks. A student learns the thought; and whoever
+    wants it under a grammar or at a temperature can still make that of it, but not the other way round.
+
+    Args:
+        logits: one for each token of the vocabulary, the largest finite.
+    """
+    count = min(count, len(logits))
+    blocks = len(logits) // BLOCK
+    if blocks > count:  # so many tokens at least are as likely as the block that comes last among the best
+        best = logits[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+        tokens = np.flatnonzero(logits >= np.partition(best, -count)[-count])
+    else:
+        tokens = np.arange(len(logits))
+    tokens = tokens[np.lexsort((tokens, -logits[tokens]))[:count]]
+    largest = logits[tokens[0]]
+    # Each term is exact to float32, as is what is kept; it is their sum that needs more.
+    total = math.log(np.exp(logits - largest).sum(dtype=np.float64))
+    kept = logits[tokens].astype(np.float64) - float(largest) - total
+    return tokens.astype(np.int32), np.maximum(kept, LEAST_LOGPROB).astype(np.float32)
 
 
 class _Likeliest:

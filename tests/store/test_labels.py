@@ -12,14 +12,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdistill.errors import DataError, MlxDistillError
-from mlxdistill.store import Decision, LabelStore, labels, migrations, opening, records
+from mlxdistill.store import Decision, LabelReader, LabelStore, labels, migrations, opening, records
 from mlxdistill.tasks.protocols import Answer
+from mlxdistill.tasks.token_logprobs import TokenLogprobs
 
 LABELS = ("ok", "toxic")
 
@@ -322,3 +324,32 @@ def test_whoever_opens_it_to_read_cannot_change_it(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM answers").fetchone() == (3,)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             connection.execute("DELETE FROM answers")
+
+
+def test_logprobs_are_kept_apart_from_what_is_usually_read(tmp_path: Path) -> None:
+    top = [(np.array([3, 1], np.int32), np.array([-0.25, -2], np.float32))]
+    kept = TokenLogprobs.pack([3], top, kept=2, tokenizer=["00c0ffee"])
+    path = tmp_path / "labels.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for step in migrations.MIGRATIONS[:4]:
+            step(connection)
+        connection.execute("INSERT INTO labellers VALUES (1, 't', 'p', '[\"ok\", \"toxic\"]', '{}', NULL, 1)")
+        connection.execute("INSERT INTO answers VALUES (1, 'old', 0, '1', 0, NULL, 'answered', 'x', 0.5, NULL, NULL)")
+        connection.execute("PRAGMA user_version = 4")
+    with LabelStore(path) as store:
+        store.add(1, [Answer("new", "ok", text="ok", logprobs=kept)], {"new": "2"})
+        hashes = {"old": "1", "new": "2"}
+        assert [answer.logprobs for answer in store.answers(1)] == [None, None]
+        found = {answer.row_id: answer.logprobs for answer, _ in store.answers_with_hashes(1, hashes, logprobs=True)}
+        assert found == {"old": None, "new": kept}
+        assert found == {each.row_id: each.logprobs for each, _ in store.answers_with_hashes(1, logprobs=True)}
+        assert store.answered(1, hashes) == {("old", 0), ("new", 0)}
+        assert store.answered(1, hashes, 2) == {("new", 0)}
+        assert store.answered(1, hashes, 3) == frozenset()
+        made = store.labeller("made", "p", LABELS, {"made_of": [1]})
+        assert (store.made_of(made), store.made_of(1)) == ((1,), ())
+    with LabelReader(path) as reader:
+        (first, _) = reader.labellers()
+        assert reader.statistics(first).answers == 2
+        assert reader.answered(first, hashes, 2) == {("new", 0)}
+        assert [answer.text for answer in reader.answers(first)] == ["ok", "x"]

@@ -21,12 +21,13 @@ from typing import Any
 import pytest
 
 from mlxdistill.errors import MlxDistillError, ModelError
+from mlxdistill.platform.ranks import dismiss
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Answer, Progress
 from mlxdistill.tasks.rows import Row
 from mlxdistill.teacher import ranks as shared_labelling
 from mlxdistill.teacher.label import label_rows
-from mlxdistill.teacher.ranks import SharedLabeller, dismiss, serve
+from mlxdistill.teacher.ranks import SharedLabeller, serve
 
 LABELS = ("ok", "toxic")
 CHUNK = 8
