@@ -3,26 +3,40 @@
 A row's prompt is tokenised by one function, whoever asks, so that a student is asked in exactly the tokens it has
 learned. A row that is too long loses the end of its text, token by token: never the template, never the answer, and of
 the user's message only the text, not the prompt around it.
+
+Besides what mlx-lm reads of a line of a training file, these are read:
+
+- `label` and `probabilities`: of the task's labels, where it has any;
+- `weight`: how much the row counts in the loss beside others (1); a row with 0 is left out;
+- `kind`: `rationale` for an example that says why, beside one of the label: all its tokens together count as much as
+  those of a usual row, times its weight, so that what is long does not drown what is short;
+- `logprobs`: what a teacher thought of each token of the answer, for students with its tokenizer:
+  `{"tokenizer": [...], "tokens": [id, ...], "top": [[[id, logprob], ...], ...]}`, with the marks of the teacher's
+  tokenizer (`tasks.token_logprobs.tokenizer_marks`), the answer's tokens, and for each the likeliest tokens with the
+  natural logarithms of their probabilities. An answer that the student's tokenizer reads as other tokens (it may merge
+  what the teacher wrote piece by piece) is learned as it is written.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlxdistill.errors import DataError
 from mlxdistill.student.batches import common_beginning
+from mlxdistill.student.records import FORMATS, is_rationale, read_conversation, read_probabilities, read_weight
+from mlxdistill.student.soft_tokens import SoftTokens, check_tokenizer, read_logprobs, soft_tokens
 from mlxdistill.student.tokenizer import Frame, GuardedTokenizer, Piece
-from mlxdistill.tasks.classification import Prompt
+from mlxdistill.tasks.classification import Prompt, rationale_prompt
+from mlxdistill.tasks.token_logprobs import tokenizer_marks
 from mlxdistill.tasks.trie import Trie, build_trie
 
-ROLES = ("system", "user", "assistant", "tool", "developer")
 _UNLIKE = ("a", "Z", "7", "<")
-_FORMATS = 'a row is {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,11 @@ class EncodedRow:
         label: the label's number in the task's order, or None.
         probabilities: the teacher's class probabilities, or None.
         truncated: whether the end of its text was cut.
+        weight: of each supervised position.
+        counts: as how much of it the row counts where the mean of a step is taken; None: as its supervised positions.
+        soft: what to learn instead of `tokens` at each supervised position, or None.
+        is_rationale: whether it explains what another row answers.
+        is_reread: whether its log-probabilities are of other tokens than those it is read as here.
     """
 
     id: str
@@ -43,6 +62,11 @@ class EncodedRow:
     label: int | None = None
     probabilities: tuple[float, ...] | None = None
     truncated: bool = False
+    weight: float = 1.0
+    counts: float | None = None
+    soft: SoftTokens | None = None
+    is_rationale: bool = False
+    is_reread: bool = False
 
     @property
     def targets(self) -> int:
@@ -56,6 +80,10 @@ class RowEncoder:
         labels: name and verbalizer of each label; empty for plain mlx-lm folders.
         prompt: the prompt around a row's text; without it the whole user message may be cut.
         max_tokens: most tokens of a row, its answer included.
+        soft: whether log-probabilities are learned; otherwise they are not looked at.
+
+    Attributes:
+        left_out: rationales that were too long for `max_tokens`.
     """
 
     def __init__(
@@ -65,9 +93,13 @@ class RowEncoder:
         labels: Sequence[tuple[str, str]],
         prompt: Prompt | None,
         max_tokens: int,
+        soft: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt or Prompt("", "")
+        self._rationale_prompt = rationale_prompt(self._prompt)
+        self._soft = soft
+        self.left_out = 0
         self._max_tokens = max_tokens
         self.names = tuple(name for name, _ in labels)
         self.trie: Trie | None = None
@@ -88,6 +120,11 @@ class RowEncoder:
         frame = self._tokenizer.frame(("user", "assistant"))
         return self._prompt_tokens(frame, [self._prompt.content(text)], self._max_tokens - self._reserved, row_id)
 
+    def question_tokens(self, row_id: str, text: str) -> tuple[tuple[int, ...], bool]:
+        """As `prompt_tokens`, before an answer in free text, for which no room is kept."""
+        frame = self._tokenizer.frame(("user", "assistant"))
+        return self._prompt_tokens(frame, [self._prompt.content(text)], self._max_tokens, row_id)
+
     def beginning(self) -> tuple[int, ...]:
         """The tokens that prompts begin with, unless a text merges with the prompt around it."""
         found = [self.prompt_tokens("", text)[0] for text in _UNLIKE]
@@ -96,16 +133,21 @@ class RowEncoder:
     def encode(self, record: Any, where: str) -> EncodedRow:
         """A record of a training file. Raises DataError, with `where`, for anything it cannot mean."""
         if not isinstance(record, dict):
-            raise DataError("not a JSON object", where=where, hint=_FORMATS)
+            raise DataError("not a JSON object", where=where, hint=FORMATS)
         row_id = str(record.get("id", where))
+        weight = read_weight(record.get("weight", 1.0), where)
         if "text" in record and "messages" not in record and "prompt" not in record:
-            return self._encode_document(row_id, record["text"], where)
-        roles, contents = _conversation(record, where)
+            if self._soft and record.get("logprobs") is not None:
+                raise DataError("`logprobs` are of an answer, and `text` has no answer", where=where, hint=FORMATS)
+            return replace(self._encode_document(row_id, record["text"], where), weight=weight)
+        roles, contents = read_conversation(record, where)
         frame = self._tokenizer.frame(roles)
         label, probabilities = self._teaching(record, contents[-1], where)
         answer = self._tokenizer.encode_answer(frame, contents[-1]) if label is None else self.answers[label]
         room = self._max_tokens - (len(answer) + 1 if label is None else self._reserved)
-        tokens, truncated = self._prompt_tokens(frame, contents[:-1], room, where)
+        prompt = self._rationale_prompt if is_rationale(record) else self._prompt
+        tokens, truncated = self._prompt_tokens(frame, contents[:-1], room, where, prompt)
+        soft, is_reread = self._soft_tokens(record, answer, frame, where)
         return EncodedRow(
             id=row_id,
             tokens=(*tokens, *answer, frame.end_of_turn),
@@ -113,10 +155,30 @@ class RowEncoder:
             label=label,
             probabilities=probabilities,
             truncated=truncated,
+            weight=weight,
+            soft=soft,
+            is_rationale=is_rationale(record),
+            is_reread=is_reread,
         )
 
+    def _soft_tokens(
+        self, record: dict[str, Any], answer: Sequence[int], frame: Frame, where: str
+    ) -> tuple[SoftTokens | None, bool]:
+        """What the record's log-probabilities teach, and whether they are of other tokens than the answer's."""
+        if not self._soft or record.get("logprobs") is None:
+            return None, False
+        given = read_logprobs(record["logprobs"], where)
+        check_tokenizer(given, self._marks, where)
+        if given.tokens != tuple(answer):
+            return None, True
+        return soft_tokens(given, frame.end_of_turn, self._tokenizer.size), False
+
+    @functools.cached_property
+    def _marks(self) -> tuple[str, ...]:
+        return tokenizer_marks(self._tokenizer.encode_inside_text)
+
     def _prompt_tokens(
-        self, frame: Frame, contents: Sequence[str], room: int, where: str
+        self, frame: Frame, contents: Sequence[str], room: int, where: str, prompt: Prompt | None = None
     ) -> tuple[tuple[int, ...], bool]:
         last = max((part for part in frame.parts if isinstance(part, int)), default=-1)
         pieces: list[Piece] = []
@@ -124,7 +186,7 @@ class RowEncoder:
             if isinstance(part, str):
                 pieces.append(Piece(part, control=True))
             elif part == last:
-                pieces.extend(self._around_text(contents[part]))
+                pieces.extend(_around_text(contents[part], prompt or self._prompt))
             else:
                 pieces.append(Piece(contents[part]))
         tokens, cuttable = self._tokenizer.encode(pieces)
@@ -133,19 +195,13 @@ class RowEncoder:
             return tuple(tokens), False
         if sum(cuttable) < excess:
             message = f"no room for the row's text: prompt and answer alone need more than {self._max_tokens} tokens"
-            raise DataError(message, where=where, hint="raise student.max_tokens, or shorten the prompt")
+            raise NoRoom(message, where=where, hint="raise student.max_tokens, or shorten the prompt")
         cut = set([number for number, may in enumerate(cuttable) if may][-excess:])
         return tuple(token for number, token in enumerate(tokens) if number not in cut), True
 
-    def _around_text(self, content: str) -> list[Piece]:
-        head, tail = self._prompt.head, self._prompt.tail
-        if len(content) < len(head) + len(tail) or not (content.startswith(head) and content.endswith(tail)):
-            return [Piece(content, cuttable=True)]
-        return [Piece(head), Piece(content[len(head) : len(content) - len(tail)], cuttable=True), Piece(tail)]
-
     def _encode_document(self, row_id: str, text: Any, where: str) -> EncodedRow:
         if not isinstance(text, str) or not text.strip():
-            raise DataError("`text` is empty or no text", where=where, hint=_FORMATS)
+            raise DataError("`text` is empty or no text", where=where, hint=FORMATS)
         tokens = self._tokenizer.encode_document(text)
         if len(tokens) < 2:
             raise DataError("`text` is a single token, which teaches nothing", where=where, hint="remove the row")
@@ -153,8 +209,11 @@ class RowEncoder:
         return EncodedRow(row_id, tuple(kept), first_target=1, truncated=len(kept) < len(tokens))
 
     def _teaching(self, record: dict[str, Any], answer: str, where: str) -> tuple[int | None, tuple[float, ...] | None]:
-        if not self.names:
+        if not self.names or is_rationale(record):
             return None, None
+        if record.get("logprobs") is not None:
+            message = "an example of a label learns class probabilities, and this one has `logprobs`"
+            raise DataError(message, where=where, hint="remove them, or make the row one of kind `rationale`")
         name = record.get("label")
         if name not in self.names:
             hint = f"labels are {', '.join(self.names)}"
@@ -163,15 +222,85 @@ class RowEncoder:
         if answer != self.verbalizers[label]:
             message = f"the answer is not how label {name!r} is written"
             raise DataError(message, where=where, hint=f"write {self.verbalizers[label]!r}")
-        return label, _probabilities(record.get("probabilities"), len(self.names), where)
+        return label, read_probabilities(record.get("probabilities"), len(self.names), where)
 
 
 def read_encoded(path: Path, encoder: RowEncoder) -> list[EncodedRow]:
     """The encoded rows of a training file. Raises DataError for a missing, empty or malformed one, with the line."""
-    rows = [encoder.encode(record, f"{path}:{number}") for number, record in _records(path)]
+    rows = list(_encoded(path, encoder))
     if not rows:
-        raise DataError("no rows", where=str(path), hint=_FORMATS)
-    return rows
+        optional = path.name == "valid.jsonl"
+        hint = "give it rows, or remove it: training then goes without validation" if optional else FORMATS
+        raise DataError("no rows", where=str(path), hint=hint)
+    rows = [row for row in rows if row.weight]
+    if not rows:
+        raise DataError("every row has `weight` 0", where=str(path), hint="give those to learn from a weight, say 1")
+    return _weighed(rows)
+
+
+def _weighed(rows: list[EncodedRow]) -> list[EncodedRow]:
+    """The rows with their weights as the loss needs them.
+
+    The mean loss of a step is an estimate of that of all rows, so each step is divided by what its rows would weigh if
+    all weighed the same. Were it divided by what they do weigh, a step of long rationales, which the length of rows
+    brings together, would say as much as one of labels, however little rationales are to count.
+    """
+    if all(row.weight == 1 and not row.is_rationale for row in rows):
+        return rows
+    usual = [row.targets for row in rows if not row.is_rationale] or [1]
+    mean = math.fsum(usual) / len(usual)
+    sizes = [mean if row.is_rationale else row.targets for row in rows]
+    sums = [row.weight * size for row, size in zip(rows, sizes, strict=True)]
+    average = math.fsum(sums) / math.fsum(sizes)
+    return [
+        replace(row, weight=weight / row.targets, counts=average * size)
+        for row, weight, size in zip(rows, sums, sizes, strict=True)
+    ]
+
+
+def reading_notes(rows: Sequence[EncodedRow], left_out: int) -> Iterator[str]:
+    """What a user should hear of rationales and log-probabilities.
+
+    Args:
+        left_out: see `RowEncoder`.
+    """
+    if left_out:
+        yield f"{left_out:,} rationales are longer than student.max_tokens allows, and are left out"
+    soft = [row.soft for row in rows if row.soft is not None]
+    if soft:
+        tokens = sum(len(each.ids) for each in soft)
+        held = math.fsum(each.held * len(each.ids) for each in soft) / tokens
+        likeliest = max(each.ids.shape[1] for each in soft)
+        yield (
+            f"{len(soft):,} answers are learned with the teacher's probabilities at {tokens:,} tokens: its {likeliest}"
+            f" likeliest, which hold {held:.1%} on average; the rest is left out"
+        )
+    if reread := sum(row.is_reread for row in rows):
+        yield (
+            f"{reread:,} answers read as other tokens than the teacher wrote them in; they are learned without its"
+            " probabilities"
+        )
+
+
+class NoRoom(DataError):
+    """A row that does not fit even without its text."""
+
+
+def _encoded(path: Path, encoder: RowEncoder) -> Iterator[EncodedRow]:
+    for number, record in _records(path):
+        try:
+            yield encoder.encode(record, f"{path}:{number}")
+        except NoRoom:
+            if not is_rationale(record):
+                raise
+            encoder.left_out += 1  # the row's label is learned all the same
+
+
+def _around_text(content: str, prompt: Prompt) -> list[Piece]:
+    head, tail = prompt.head, prompt.tail
+    if len(content) < len(head) + len(tail) or not (content.startswith(head) and content.endswith(tail)):
+        return [Piece(content, cuttable=True)]
+    return [Piece(head), Piece(content[len(head) : len(content) - len(tail)], cuttable=True), Piece(tail)]
 
 
 def _records(path: Path) -> Iterator[tuple[int, Any]]:
@@ -195,43 +324,3 @@ def _parse(line: str, where: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError("not valid JSON", where=where, hint="one JSON object per line") from error
-
-
-def _conversation(record: dict[str, Any], where: str) -> tuple[tuple[str, ...], list[str]]:
-    """Roles and contents, the last of which is the answer."""
-    if record.get("tools"):
-        raise DataError("rows with `tools` cannot be trained on", where=where, hint="remove the row")
-    messages = record.get("messages")
-    if messages is None and "prompt" in record and "completion" in record:
-        messages = [
-            {"role": "user", "content": record["prompt"]},
-            {"role": "assistant", "content": record["completion"]},
-        ]
-    if not isinstance(messages, list) or len(messages) < 2:
-        raise DataError("no conversation with at least two messages", where=where, hint=_FORMATS)
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            hint = 'a message is {"role": "user", "content": "..."}'
-            raise DataError("a message without text `content`", where=where, hint=hint)
-        if message.get("role") not in ROLES:
-            hint = f"roles are {', '.join(ROLES)}"
-            raise DataError("a message with an unknown `role`", where=where, hint=hint)
-    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
-        message = "the last message is not an answer of the assistant's"
-        raise DataError(message, where=where, hint="end each conversation with the answer to learn")
-    return tuple(message["role"] for message in messages), [message["content"] for message in messages]
-
-
-def _probabilities(value: Any, count: int, where: str) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    numbers = isinstance(value, list) and all(
-        isinstance(number, int | float) and not isinstance(number, bool) for number in value
-    )
-    if not numbers or len(value) != count:
-        hint = f"a list of {count} numbers, in the order of the labels"
-        raise DataError("`probabilities` does not fit the labels", where=where, hint=hint)
-    if not all(math.isfinite(number) and number >= 0 for number in value) or abs(sum(value) - 1) > 1e-3:
-        raise DataError("`probabilities` do not sum to 1", where=where, hint="numbers from 0 to 1 that sum to 1")
-    total = math.fsum(value)
-    return tuple(number / total for number in value)

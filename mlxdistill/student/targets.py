@@ -4,7 +4,9 @@ A supervised position has a distribution over a few next tokens as its target. W
 that follows. With the teacher's class probabilities it is, at each node of the hard label's path through the label
 trie, the teacher's own conditional distribution: the mass of the labels behind each branch over the node's mass. For
 labels that differ in their first token this is exactly distillation of the class probabilities (Hinton, Vinyals, Dean:
-Distilling the Knowledge in a Neural Network, 2015, over classes instead of the vocabulary).
+Distilling the Knowledge in a Neural Network, 2015, over classes instead of the vocabulary). With a teacher's
+log-probabilities of an answer's tokens it is, at each token, the teacher's distribution over the few likeliest
+(`soft_tokens`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 
 from mlxdistill.student.batches import Batch, token_matrix
 from mlxdistill.student.encoding import EncodedRow
+from mlxdistill.student.soft_tokens import SoftTokens
 from mlxdistill.tasks.trie import Branch, Trie
 
 POSITIONS_MULTIPLE = 16
+WIDTH_MULTIPLE = 8  # of the likeliest tokens, so that few shapes are compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,11 @@ class TargetBatch:
 
 
 def label_weights(rows: Sequence[EncodedRow], labels: int) -> tuple[float, ...]:
-    """Weights under which every label that occurs counts the same, with mean 1 over the rows."""
+    """Weights under which every label that occurs counts the same, with mean 1 over the rows with labels."""
     counts = Counter(row.label for row in rows)
     occurring = [label for label in range(labels) if counts[label]]
-    return tuple(len(rows) / (len(occurring) * counts[label]) if counts[label] else 1.0 for label in range(labels))
+    total = sum(counts[label] for label in occurring)
+    return tuple(total / (len(occurring) * counts[label]) if counts[label] else 1.0 for label in range(labels))
 
 
 class TargetBuilder:
@@ -81,11 +86,12 @@ class TargetBuilder:
         chosen = [rows[number] for number in batch.rows]
         count = sum(row.targets for row in chosen)
         size = -(-count // POSITIONS_MULTIPLE) * POSITIONS_MULTIPLE
+        width = self._width_of(chosen)
         made = TargetBatch(
             inputs=token_matrix([row.tokens[self._shared : -1] for row in chosen], batch.length),
             positions=np.zeros(size, np.int32),
-            tokens=np.zeros((size, self._width), np.int32),
-            target=np.zeros((size, self._width), np.float32),
+            tokens=np.zeros((size, width), np.int32),
+            target=np.zeros((size, width), np.float32),
             weights=np.zeros(size, np.float32),
             branches=np.ones(size, np.int32),
             hard=np.zeros(size, np.int32),
@@ -97,19 +103,25 @@ class TargetBuilder:
             end = place + row.targets
             first = number * batch.length + row.first_target - 1 - self._shared
             made.positions[place:end] = np.arange(first, first + row.targets)
-            made.weights[place:end] = self._weight(row)
+            made.weights[place:end] = row.weight * self._label_weight(row)
             made.row_of[place:end] = number
             made.tokens[place:end, 0] = row.tokens[row.first_target :]
             if row.label is not None:
                 self._fill_path(made, place, row.label, row.probabilities)
+            if row.soft is not None:
+                self._fill_soft(made, slice(place, end), row.soft)
             place = end
         return made
 
-    def weight(self, rows: Sequence[EncodedRow]) -> float:
-        """The sum of the weights of all supervised positions of the rows."""
-        return math.fsum(self._weight(row) * row.targets for row in rows)
+    def _width_of(self, rows: Sequence[EncodedRow]) -> int:
+        needed = max((row.soft.ids.shape[1] for row in rows if row.soft is not None), default=0)
+        return max(self._width, -(-needed // WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
 
-    def _weight(self, row: EncodedRow) -> float:
+    def weight(self, rows: Sequence[EncodedRow]) -> float:
+        """What the sum of the rows' losses is divided by, for the mean of a step: see `encoding`."""
+        return math.fsum(self._label_weight(row) * (row.targets if row.counts is None else row.counts) for row in rows)
+
+    def _label_weight(self, row: EncodedRow) -> float:
         weights = self._settings.label_weights
         return 1.0 if weights is None or row.label is None else weights[row.label]
 
@@ -129,6 +141,17 @@ class TargetBuilder:
             made.branches[at] = len(branches)
             made.hard[at] = int(hard.argmax())
 
+    def _fill_soft(self, made: TargetBatch, rows: slice, soft: SoftTokens) -> None:
+        count = soft.ids.shape[1]
+        is_written = soft.ids == made.tokens[rows, :1]
+        hard = is_written.argmax(axis=1)
+        target = self._settings.soft_weight * _tempered(soft.probabilities, self._settings.temperature)
+        target[np.arange(len(target)), hard] += 1 - self._settings.soft_weight
+        made.tokens[rows, :count] = soft.ids
+        made.target[rows, :count] = target
+        made.branches[rows] = count
+        made.hard[rows] = hard
+
 
 def _branches_along(trie: Trie, label: int) -> list[tuple[Branch, ...]]:
     """The branches of each node on the label's path, from the root."""
@@ -141,7 +164,8 @@ def _branches_along(trie: Trie, label: int) -> list[tuple[Branch, ...]]:
     return found
 
 
-def _tempered(probabilities: Sequence[float], temperature: float) -> NDArray[np.float64]:
+def _tempered(probabilities: Sequence[float] | NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Distributions along the last axis."""
     values = np.asarray(probabilities, np.float64)
-    powered = (values / values.max()) ** (1 / temperature)
-    return np.asarray(powered / powered.sum())
+    powered = (values / values.max(axis=-1, keepdims=True)) ** (1 / temperature)
+    return np.asarray(powered / powered.sum(axis=-1, keepdims=True))

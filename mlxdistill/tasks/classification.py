@@ -6,6 +6,7 @@ applied by whoever holds the tokenizer (`tasks/chat.py`).
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxdistill.errors import Problem
-from mlxdistill.tasks.forms import LABEL_ONLY, AnswerForm
+from mlxdistill.tasks.forms import FENCE, LABEL_ONLY, AnswerForm
 from mlxdistill.tasks.rows import canonical_json, content_hash
 
 # Past this many labels a student learns the list from its rows faster than it reads it from every prompt.
@@ -23,8 +24,9 @@ MOST_LABELS_IN_STUDENT_PROMPT = 20
 TEACHER_PROMPT = "{instruction}\n\nLabels:\n{labels}\n\nText:\n{text}\n\n{answer}"
 STUDENT_PROMPT = "{instruction}\nAnswer with one of: {names}.\n\n{text}"
 STUDENT_PROMPT_MANY_LABELS = "{instruction}\n\n{text}"
+RATIONALE_REQUEST = "\n\nSay why, in one or two sentences."
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*(.*?)```", re.DOTALL)
+_PLACES = ("text", "instruction", "labels", "names", "answer")
 _NAMED = re.compile(r"^\W*(?:label|answer|class|category|classification)\W+(.*)$", re.IGNORECASE)
 
 
@@ -119,7 +121,7 @@ class ClassificationTask:
         known = {name.casefold(): name for name in self.names}
         known.update({label.verbalizer.casefold(): label.name for label in self.labels})
         known.update({str(value).casefold(): name for value, name in (values or {}).items()})
-        fenced = _FENCE.search(text)
+        fenced = FENCE.search(text)
         body = (fenced.group(1) if fenced else text).strip()
         try:
             value = json.loads(body)
@@ -131,6 +133,11 @@ class ClassificationTask:
             elif len(value) == 1:
                 value = next(iter(value.values()))
         return known.get(scalar_text(value).casefold()) if isinstance(value, str | int | float) else None
+
+
+def rationale_prompt(prompt: Prompt) -> Prompt:
+    """A student's prompt, asking for the reason instead of the label: its beginning stays that of every row."""
+    return Prompt(prompt.head, prompt.tail + RATIONALE_REQUEST)
 
 
 def scalar_text(value: Any) -> str:
@@ -155,9 +162,16 @@ def _plain_label(text: str, known: Mapping[str, str]) -> str | None:
 
 def check_template(template: str) -> str | None:
     """What is wrong with a prompt file, or None. It must hold `{text}` once; `{instruction}`, `{labels}` (names with
-    descriptions), `{names}` (names only) and `{answer}` (how to write the answer) are filled in where they stand."""
+    descriptions), `{names}` (names only) and `{answer}` (how to write the answer) are filled in where they stand.
+    Other words in braces stay as they are, unless they look like one of these misspelt."""
     count = template.count("{text}")
-    return None if count == 1 else f"a prompt holds {{text}} exactly once, this one {count} times"
+    if count != 1:
+        return f"a prompt holds {{text}} exactly once, this one {count} times"
+    for word in re.findall(r"\{(\w+)\}", template):
+        near = difflib.get_close_matches(word.lower(), _PLACES, 1, cutoff=0.75)
+        if near and word not in _PLACES:
+            return f"{{{word}}} means nothing in a prompt; did you mean {{{near[0]}}}?"
+    return None
 
 
 def read_template(path: Path, where: str) -> str | Problem:

@@ -23,6 +23,7 @@ _TEXT_RATIONALE = (
     "First say why, in one or two sentences. Then end with a line that names one label only:"
     "\nLabel: <one of the labels>"
 )
+FENCE = re.compile(r"```[a-zA-Z]*\s*(.*?)```", re.DOTALL)
 _LABEL_LINE = re.compile(r"^\W*label\W*?:[\s*_]*([^\s*_].*)$", re.IGNORECASE)
 
 
@@ -92,6 +93,21 @@ class AnswerForm:
             if match := _LABEL_LINE.match(lines[place]):
                 return Written(match.group(1), "\n".join(lines[:place]).strip() or None)
         return None
+
+
+def rationale_in(text: str) -> str | None:
+    """The rationale in an answer of whatever form: JSON, fenced or not, with a text under `rationale`; or text before a
+    line that names a label. None where there is none."""
+    answer = text.rpartition(THOUGHT_END)[2].strip()
+    fenced = FENCE.search(answer)
+    found = _object(fenced.group(1) if fenced else answer)
+    if found is None:
+        written = AnswerForm("text", rationale=True).take_apart(answer)
+        return written.rationale if written else None
+    rationale = found.get("rationale")
+    if not isinstance(rationale, str):
+        return None
+    return rationale.encode("utf-8", "replace").decode().strip() or None  # JSON can escape half a character
 
 
 def _object(text: str) -> dict[str, Any] | None:

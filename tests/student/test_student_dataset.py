@@ -25,7 +25,7 @@ def written(folder: Path, name: str) -> list[dict[str, Any]]:
 def test_training_rows_are_mlx_lm_chats_of_the_teachers_label(tmp_path: Path) -> None:
     rows = [Row("1", "one", gold="b")]
     answers = {"1": Answer("1", "a", (0.9, 0.1))}
-    assert write_training_files(tmp_path, TASK, PROMPT, rows, rows, answers) == (1, 1)
+    assert write_training_files(tmp_path, TASK, PROMPT, rows, rows, answers) == (1, 1, 0)
     assert written(tmp_path, "train.jsonl") == [
         {
             "messages": [{"role": "user", "content": "Text: one"}, {"role": "assistant", "content": "yes"}],

@@ -90,3 +90,14 @@ def test_many_labels_are_left_out_of_the_students_prompt() -> None:
 @pytest.mark.parametrize(("template", "good"), [("{text}", True), ("no mark", False), ("{text}{text}", False)])
 def test_a_prompt_file_holds_the_text_once(template: str, good: bool) -> None:
     assert (check_template(template) is None) == good
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("lables", "labels"), ("Labels", "labels"), ("instructions", "instruction"), ("name", "names")]
+)
+def test_a_misspelt_place_is_named(word: str, meant: str) -> None:
+    assert check_template(f"{{text}} {{{word}}}") == f"{{{word}}} means nothing in a prompt; did you mean {{{meant}}}?"
+
+
+def test_other_braces_stay_as_they_are() -> None:
+    assert check_template('{text} {labels} {answer} as {"label": {x}} or {is_bad}') is None

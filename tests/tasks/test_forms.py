@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdistill.tasks.classification import ClassificationTask, Label
-from mlxdistill.tasks.forms import AnswerForm, Written
+from mlxdistill.tasks.forms import AnswerForm, Written, rationale_in
 
 FORMS = [AnswerForm(format, rationale) for format in ("json", "text") for rationale in (False, True)]
 JSON, JSON_WHY, TEXT, TEXT_WHY = FORMS
@@ -71,3 +71,23 @@ def test_the_schema_keeps_the_order_of_writing() -> None:
         '{"rationale": {"type": "string", "maxLength": 50}, "label": {"enum": ["a", "b"]}}'
     )
     assert list(JSON.schema(["a"], 50)["properties"]) == ["label"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rationale"),
+    [
+        ('{"rationale": " It is rude. ", "label": "bad"}', "It is rude."),
+        ('```json\n{"label": "bad", "rationale": "Rude."}\n```', "Rude."),
+        ('hm</think>\n{"rationale": "Rude.", "label": "bad"}', "Rude."),
+        ("It is rude.\nVery.\nLabel: bad", "It is rude.\nVery."),
+        ('{"rationale": "half \\ud83d", "label": "bad"}', "half ?"),
+        ('{"rationale": "", "label": "bad"}', None),
+        ('{"rationale": 3, "label": "bad"}', None),
+        ('{"label": "bad"}', None),
+        ("Label: bad", None),
+        ("bad", None),
+        ("", None),
+    ],
+)
+def test_the_rationale_of_an_answer_is_found_in_every_form(text: str, rationale: str | None) -> None:
+    assert rationale_in(text) == rationale
