@@ -41,6 +41,14 @@ def position_losses(logits: Any, tokens: Any, target: Any) -> Any:
     return mx.logsumexp(logits, axis=-1) - mx.sum(target * chosen, axis=-1)
 
 
+def loss_share(head: SupervisedHead, prefix: SharedPrefix, batch: Arrays, total: Any) -> Any:
+    """A batch's share of the loss of its step, whose supervised positions weigh `total` together."""
+    import mlx.core as mx
+
+    logits = head(batch.inputs, batch.positions, go_on(prefix.run()))
+    return mx.sum(position_losses(logits, batch.tokens, batch.target) * batch.weights) / total
+
+
 def gradient_function(
     model: Any, head: SupervisedHead, prefix: SharedPrefix, *, compiled: bool
 ) -> Callable[[Arrays, float], tuple[Any, Any]]:
@@ -53,14 +61,14 @@ def gradient_function(
     import mlx.nn as nn
 
     def loss(total: Any, *given: Any) -> Any:
-        batch = Arrays(*given)
-        logits = head(batch.inputs, batch.positions, go_on(prefix.run()))
-        return mx.sum(position_losses(logits, batch.tokens, batch.target) * batch.weights) / total
+        return loss_share(head, prefix, Arrays(*given), total)
 
     share = nn.value_and_grad(model, loss)
     if compiled:
-        # What a compiled function reads but is not given would be frozen at its first value.
-        share = mx.compile(share, inputs=[model.state, mx.random.state], outputs=[mx.random.state])
+        # What a compiled function reads but is not given would be frozen at its first value; what it changes but does
+        # not give back stays a placeholder, and taking gradients changes the model's weights for the moment.
+        state = [model.state, mx.random.state]
+        share = mx.compile(share, inputs=state, outputs=state)
 
     def gradients(batch: Arrays, total: float) -> tuple[Any, Any]:
         given = (batch.inputs, batch.positions, batch.tokens, batch.target, batch.weights)

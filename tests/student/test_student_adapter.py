@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from tiny_students import make_model, train_here, train_request, write_rows
 
+from mlxdistill.config.models import LoraConfig
 from mlxdistill.errors import ModelError
-from mlxdistill.student.adapter import load_adapter
+from mlxdistill.student.adapter import add_adapter, check_fine_tune_type, load_adapter
 from mlxdistill.student.base import load_base
 
 ModelFolder = Callable[[str], Path]
@@ -100,3 +101,104 @@ def test_a_missing_or_damaged_adapter_is_refused(
     with pytest.raises(ModelError, match="adapter") as caught:
         load_adapter(load_base(str(model_folder("llama"))).model, tmp_path)
     assert caught.value.hint
+
+
+def test_an_adapter_that_lacks_a_layer_is_refused(model_folder: ModelFolder, trained: Path, tmp_path: Path) -> None:
+    import mlx.core as mx
+
+    weights = mx.load(str(trained / "adapters" / "adapters.safetensors"))
+    lost = min(weights)
+    mx.save_safetensors(
+        str(tmp_path / "adapters.safetensors"), {name: value for name, value in weights.items() if name != lost}
+    )
+    (tmp_path / "adapter_config.json").write_bytes((trained / "adapters" / "adapter_config.json").read_bytes())
+    with pytest.raises(ModelError, match=f"{lost} is missing"):
+        load_adapter(load_base(str(model_folder("llama"))).model, tmp_path)
+
+
+def mixture() -> Any:
+    from mlx_lm.models import mixtral
+
+    sizes = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    model = mixtral.Model(mixtral.ModelArgs(model_type="mixtral", **sizes, **heads))
+    model.freeze()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "hint"),
+    [
+        ({"keys": ("self_attn.qproj",)}, "no layer is called 'self_attn.qproj'", "self_attn.q_proj"),
+        ({"keys": ("self_attn.q_proj", "mlp")}, "no layer is called 'mlp'", "mlp.up_proj"),
+        ({"keys": ()}, "no layer is named", "model.embed_tokens"),
+    ],
+)
+@pytest.mark.parametrize("fine_tune_type", ["lora", "dora"])
+def test_keys_that_name_nothing_are_refused(
+    model_folder: ModelFolder, settings: dict[str, Any], message: str, hint: str, fine_tune_type: Any
+) -> None:
+    model = load_base(str(model_folder("llama"))).model
+    with pytest.raises(ModelError, match=message) as caught:
+        add_adapter(model, fine_tune_type, LoraConfig(**settings), seed=0)
+    assert caught.value.where == "student.lora.keys"
+    assert hint in (caught.value.hint or "")
+
+
+def test_keys_of_layers_below_the_trained_ones_are_refused(model_folder: ModelFolder) -> None:
+    import mlx.nn as nn
+
+    model = load_base(str(model_folder("llama"))).model
+    model.layers[0].below = nn.Linear(4, 4)
+    with pytest.raises(ModelError, match="no layer is called 'below'"):
+        add_adapter(model, "lora", LoraConfig(layers=1, keys=("below",)), seed=0)
+
+
+def test_dora_where_mlx_lm_has_none_is_refused_and_says_where_it_can_be(model_folder: ModelFolder) -> None:
+    experts = "block_sparse_moe.switch_mlp.down_proj"
+    with pytest.raises(ModelError, match=f"DoRA cannot be put on {experts}") as caught:
+        add_adapter(mixture(), "dora", LoraConfig(), seed=0)
+    assert "self_attn.q_proj" in (caught.value.hint or "")
+    assert experts not in (caught.value.hint or "")
+    quantized = load_base(str(model_folder("llama")), 4).model
+    with pytest.raises(ModelError, match="QuantizedEmbedding"):
+        add_adapter(quantized, "dora", LoraConfig(keys=("model.embed_tokens",)), seed=0)
+
+
+@pytest.mark.parametrize(("fine_tune_type", "keys"), [("lora", None), ("dora", ("self_attn.q_proj",))])
+def test_a_mixture_of_experts_trains_where_it_can(fine_tune_type: Any, keys: tuple[str, ...] | None) -> None:
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx.utils import tree_flatten
+
+    model = mixture()
+    add_adapter(model, fine_tune_type, LoraConfig(rank=2, keys=keys), seed=0)
+    found = nn.value_and_grad(model, lambda: (model(mx.array([[1, 2, 3]])) ** 2).mean())()[1]
+    gradients = dict(tree_flatten(found))
+    assert any("switch_mlp" in name for name in gradients) == (keys is None)
+    assert all(mx.abs(value).max().item() > 0 for name, value in gradients.items() if name.endswith("lora_b"))
+
+
+def test_quantized_weights_are_not_trained_in_full(model_folder: ModelFolder) -> None:
+    for refused in (
+        lambda: add_adapter(load_base(str(model_folder("llama")), 4).model, "full", LoraConfig(), seed=0),
+        lambda: check_fine_tune_type("full", {"quantization": {"bits": 4}}),
+    ):
+        with pytest.raises(ModelError, match="cannot be trained in full") as caught:
+            refused()
+        assert caught.value.where == "student.fine_tune_type"
+        assert "lora" in (caught.value.hint or "")
+    check_fine_tune_type("dora", {"quantization": {"bits": 4}})
+    check_fine_tune_type("full", {})
+
+
+@pytest.mark.parametrize(("layers", "trained"), [(1, {1}), (16, {0, 1}), (-1, {0, 1})])
+def test_full_trains_the_top_layers_and_nothing_else(model_folder: ModelFolder, layers: int, trained: set[int]) -> None:
+    from mlx.utils import tree_flatten
+
+    model = load_base(str(model_folder("llama"))).model
+    shape = add_adapter(model, "full", LoraConfig(layers=layers), seed=0)
+    names = [name for name, _ in tree_flatten(model.trainable_parameters())]
+    every = [name for name, _ in tree_flatten(model.parameters())]
+    assert names == [name for name in every if any(name.startswith(f"model.layers.{number}.") for number in trained)]
+    assert (shape.layers, shape.parameters()) == (len(trained), None)

@@ -24,6 +24,8 @@ CORPUS = [
     "bad badly ok not sure toxic",
 ]
 VOCABULARY = 400
+# Transformers' own defaults for some architectures lie outside so small a vocabulary.
+SPECIAL_IDS = {"bos_token_id": 0, "pad_token_id": 0, "eos_token_id": 2}
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16},
@@ -35,7 +37,31 @@ SHAPES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 512,
         "rope_theta": 10000.0,
     },
-    "gemma2": {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16, "final_logit_softcapping": 3.0},
+    "qwen2": {"hidden_size": 64, "intermediate_size": 96},
+    "mistral": {"hidden_size": 64, "intermediate_size": 96, "tie_word_embeddings": False},
+    "smollm3": {"hidden_size": 64, "intermediate_size": 96, "no_rope_layer_interval": 2, **SPECIAL_IDS},
+    "phi3": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "tie_word_embeddings": False,
+        "partial_rotary_factor": 0.5,
+        **SPECIAL_IDS,
+    },
+    "gemma2": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "head_dim": 16,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma3_text": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 12,
+        "sliding_window_pattern": 2,
+    },
     "granite": {
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -77,6 +103,7 @@ def make_model(folder: Path, kind: str = "llama", template: str | None = CHATML,
 
     import mlx.core as mx
     from mlx.utils import tree_flatten
+    from mlx_lm.utils import MODEL_REMAPPING
 
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -89,11 +116,13 @@ def make_model(folder: Path, kind: str = "llama", template: str | None = CHATML,
         "tie_word_embeddings": True,
         **SHAPES[kind],
     }
-    architecture = importlib.import_module(f"mlx_lm.models.{kind}")
+    architecture = importlib.import_module(f"mlx_lm.models.{MODEL_REMAPPING.get(kind, kind)}")
     mx.random.seed(7)
     model = architecture.Model(architecture.ModelArgs.from_dict(config))
     weights = {name: mx.random.normal(value.shape) * 0.08 for name, value in tree_flatten(model.parameters())}
-    weights |= {name: mx.ones(value.shape) for name, value in weights.items() if value.ndim == 1}
+    weights |= {name: mx.ones(value.shape) for name, value in weights.items() if name.endswith("norm.weight")}
+    if config["tie_word_embeddings"]:
+        weights.pop("lm_head.weight", None)  # Gemma 3 has its head tied where the file holds none
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))
     make_tokenizer(folder, template)
@@ -155,7 +184,7 @@ class Reporter:
 def train_request(model: Path, folder: Path, **changes: Any) -> TrainRequest:
     """A training on `folder/data`; `changes` go to the request, or by name to its `lora` and `train` settings."""
     settings = {
-        "lora": LoraConfig(rank=4, scale=8.0, **changes.pop("lora", {})),
+        "lora": LoraConfig(**{"rank": 4, "scale": 8.0, **changes.pop("lora", {})}),
         "train": TrainConfig(**{"learning_rate": 1e-3, "batch_size": 8, "epochs": 2, **changes.pop("train", {})}),
         "labels": LABELS,
         "prompt": PROMPT,
