@@ -1,14 +1,16 @@
-"""Where `mlx.launch` started several ranks: rank 0 runs the stages, the others help with labelling."""
+"""Where `mlx.launch` started several ranks: rank 0 runs the stages, the others help with labelling and training."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 
 from mlxdistill.config.models import Config
 from mlxdistill.errors import UsageError
 from mlxdistill.pipeline.stage import Context, prompt_template, task_of
 from mlxdistill.platform.ranks import Ranks
 from mlxdistill.store import LabelStore
+from mlxdistill.student.trainer import help_train
 from mlxdistill.tasks.protocols import Labeller, Progress
 from mlxdistill.tasks.rows import content_hash
 from mlxdistill.teacher.generating import GeneratingLabeller
@@ -16,9 +18,19 @@ from mlxdistill.teacher.labeller import LlamaLabeller, open_labeller
 from mlxdistill.teacher.ranks import SharedLabeller, serve
 from mlxdistill.teacher.recorded import RecordedLabeller
 
+SHARED = ("label", "train")
 
-def help_label(config: Config, ranks: Ranks, progress: Progress) -> None:
-    """What a rank other than 0 does, until rank 0 has finished its label stage."""
+
+def help_rank_0(config: Config, names: Collection[str], ranks: Ranks, progress: Progress) -> None:
+    """What a rank other than 0 does, stage by stage, until rank 0 has finished those of the stages that are shared."""
+    if "label" in names and not help_label(config, ranks, progress):
+        return
+    if "train" in names:
+        help_train(ranks, config.student.model, progress)
+
+
+def help_label(config: Config, ranks: Ranks, progress: Progress) -> bool:
+    """What a rank other than 0 does, until rank 0 has finished its label stage. Returns whether rank 0 goes on."""
 
     def open_teacher(name: str) -> LlamaLabeller | GeneratingLabeller:
         teacher = config.teachers.get(name)
@@ -30,7 +42,7 @@ def help_label(config: Config, ranks: Ranks, progress: Progress) -> None:
         return labeller
 
     task = task_of(config)
-    serve(ranks, open_teacher, task.names)
+    return serve(ranks, open_teacher, task.names)
 
 
 def with_ranks(labeller: Labeller, teacher: str, context: Context, store: LabelStore, number: int) -> Labeller:

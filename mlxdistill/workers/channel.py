@@ -1,7 +1,8 @@
 """The child's end of the pipe.
 
 Progress is sent and forgotten. Answers are sent and waited for: `send` returns when the parent has committed them, so
-the parent's store is never more than one wave behind and memory never holds more than one wave.
+the parent's store is never more than one wave behind and memory never holds more than one wave. What a child wants from
+its fellows on other machines it asks its parent for, by `exchange`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
+
+from mlxdistill.errors import MlxDistillError
 
 PROGRESS_INTERVAL_SECONDS = 0.1
 
@@ -52,6 +56,20 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """What the child has for its fellows on other machines; its parent knows them."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What they had for it; or the MlxDistillError by which it failed."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The model is open."""
 
@@ -87,6 +105,7 @@ class Channel:
         self._connection = connection
         self._acknowledged: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._exchanged: queue.SimpleQueue[Exchanged | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._last_progress = 0.0
         threading.Thread(target=self._listen, daemon=True, name="channel").start()
@@ -104,7 +123,10 @@ class Channel:
             elif message == CLOSE:
                 self._stop.set()
                 self._acknowledged.put(None)  # nobody will acknowledge what is being sent
+                self._exchanged.put(None)
                 self._questions.put(message)
+            elif isinstance(message, Exchanged):
+                self._exchanged.put(message)
             else:
                 self._questions.put(message)
 
@@ -125,6 +147,23 @@ class Channel:
         self._connection.send(Payload(payload))
         self._acknowledged.get()
         self.check_stop()
+
+    def exchange(self, values: Sequence[Any]) -> list[Any]:
+        """What the parent makes of each value together with the other ranks; one is on its way while the next is sent.
+
+        Raises StopRequested where the parent is giving up, and the MlxDistillError with which it failed.
+        """
+        for value in values:
+            self._connection.send(Exchange(value))
+        replies = []
+        for _ in values:
+            if (reply := self._exchanged.get()) is None:
+                raise StopRequested
+            replies.append(reply.value)
+        for reply in replies:
+            if isinstance(reply, MlxDistillError):
+                raise reply
+        return replies
 
     def tell(self, message: Any) -> None:
         self._connection.send(message)

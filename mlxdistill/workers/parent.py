@@ -21,13 +21,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from mlxdistill.errors import Interrupted, WorkerError
+from mlxdistill.errors import Interrupted, MlxDistillError, WorkerError
 from mlxdistill.privacy.guard import offline_environment
 from mlxdistill.tasks.protocols import Progress
 from mlxdistill.workers.channel import (
@@ -37,6 +37,8 @@ from mlxdistill.workers.channel import (
     Advance,
     Ask,
     Done,
+    Exchange,
+    Exchanged,
     Failed,
     Note,
     Payload,
@@ -47,9 +49,21 @@ from mlxdistill.workers.channel import (
 
 POLL_SECONDS = 0.2
 CLOSE_SECONDS = 20.0
+PIPE_BYTES = 2**20  # a Mac's own choice is 8 KiB, which a large message fills thousands of times
 LAST_WORDS_LINES = 12
-# What Metal, llama.cpp and the C++ library say when they give up; each before an abort.
-OUT_OF_MEMORY_MARKS = ("insufficient memory", "outofmemory", "out of memory", "failed to allocate", "bad_alloc")
+# What Metal, MLX, llama.cpp, NumPy, the C++ library and Python say when they give up.
+OUT_OF_MEMORY_MARKS = (
+    "insufficient memory",
+    "outofmemory",
+    "out of memory",
+    "failed to allocate",
+    "unable to allocate",
+    "cannot allocate memory",
+    "greater than the maximum allowed buffer size",
+    "bad_alloc",
+    "memoryerror",
+)
+GOES_ON = "the same command goes on from the last saved state"
 
 
 class _Signals:
@@ -79,9 +93,10 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def stop_asked() -> bool:
-    """Whether the user has asked to stop; for what waits inside `stop_signals` for something other than the child."""
-    return _Signals.depth > 0 and _Signals.count > 0
+def stop_asked(times: int = 1) -> bool:
+    """Whether the user has asked to stop so often; for what waits inside `stop_signals` for something other than the
+    child."""
+    return _Signals.depth > 0 and _Signals.count >= times
 
 
 class Worker:
@@ -92,26 +107,42 @@ class Worker:
         request: a frozen dataclass of paths and settings.
         name: what messages call the process (`teacher`, `student`).
         environment: variables for the child besides this process's own, such as thread counts.
+        exchange: answers what the child asks of its fellows on other machines (`Channel.exchange`). A MlxDistillError
+            that it raises is raised in the child; Interrupted ends it.
+        out_of_memory_hint: what to do where the child had too little memory. The attribute of this name may be set anew
+            while the child works, by whoever learns more of what it is doing.
 
     Raises WorkerError where the process dies, whatever MlxDistillError the child raised, RuntimeError with the child's
     traceback for a bug, Interrupted after Ctrl-C.
     """
 
     def __init__(
-        self, entry: str, request: object, *, name: str, progress: Progress, environment: dict[str, str] | None = None
+        self,
+        entry: str,
+        request: object,
+        *,
+        name: str,
+        progress: Progress,
+        environment: dict[str, str] | None = None,
+        exchange: Callable[[Any], Any] | None = None,
+        out_of_memory_hint: str = f"close other programs, and {GOES_ON}; or use a smaller model",
     ) -> None:
         self.name = name
+        self.out_of_memory_hint = out_of_memory_hint
         self.peak_memory_bytes = 0
         self.result: Any = None
         self._start = Start(entry, request)
         self._environment = environment or {}
         self._progress = progress
+        self._exchange = exchange
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Worker:
         self._stack.enter_context(stop_signals())
         self._last_words = self._stack.enter_context(tempfile.TemporaryFile())
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
         try:
             self._process = self._spawn(theirs)
         except BaseException:
@@ -180,6 +211,8 @@ class Worker:
                     self._progress.advance(done, total, **figures)
                 case Note(text):
                     self._progress.note(text)
+                case Exchange(value):
+                    self._send(Exchanged(self._exchanged(value)))
                 case Done(result, peak):
                     self.result, self.peak_memory_bytes = result, peak
                 case Stopped(peak):
@@ -188,9 +221,21 @@ class Worker:
                 case Failed(error, trace):
                     if error is not None:
                         raise error
+                    if reason := _out_of_memory(trace.splitlines()[-1:]):
+                        message = f"the {self.name}'s process had too little memory: {reason}"
+                        raise WorkerError(message, hint=self.out_of_memory_hint)
                     raise RuntimeError(f"in the {self.name}'s process:\n{trace}")
             if isinstance(message, last):
                 return
+
+    def _exchanged(self, value: Any) -> Any:
+        assert self._exchange is not None
+        try:
+            return self._exchange(value)
+        except Interrupted:
+            raise
+        except MlxDistillError as error:
+            return error
 
     def _receive(self) -> Any:
         while True:
@@ -206,7 +251,7 @@ class Worker:
     def _pass_on_stop(self) -> None:
         if _Signals.count >= 2:
             self._process.kill()
-            raise Interrupted("stopped at once", hint="the same command goes on from the last saved state")
+            raise Interrupted("stopped at once", hint=GOES_ON)
         if _Signals.count == 1 and not self._stop_sent:
             self._stop_sent = True
             self._progress.note(f"stopping after what the {self.name} is doing now; Ctrl-C again stops at once")
@@ -227,14 +272,25 @@ class Worker:
             how = signal.Signals(-code).name
         self._last_words.seek(0)
         words = self._last_words.read().decode("utf-8", "replace").strip().splitlines()[-LAST_WORDS_LINES:]
-        hint = "the same command goes on from the last saved state"
-        if how == "SIGKILL" or any(mark in word.lower() for word in words for mark in OUT_OF_MEMORY_MARKS):
-            hint = f"out of memory: close other programs, or use a smaller model or train.batch_size; {hint}"
-        last = f": {words[-1].strip()}" if words else ""
-        error = WorkerError(f"the {self.name}'s process ended ({how}){last}", hint=hint)
+        reason = _out_of_memory(words)
+        hint = GOES_ON
+        if reason is not None:
+            hint = f"out of memory: {self.out_of_memory_hint}"
+        elif how == "SIGKILL":
+            hint = f"killed from outside, by the system mostly for want of memory: {self.out_of_memory_hint}"
+        elif how in ("SIGSEGV", "SIGBUS"):  # MLX without Metal uses memory that it did not get
+            hint = f"{GOES_ON}; if memory was short, {self.out_of_memory_hint}"
+        last = reason or (words[-1].strip() if words else "")
+        error = WorkerError(f"the {self.name}'s process ended ({how})" + (f": {last}" if last else ""), hint=hint)
         for word in words[:-1]:
             error.add_note(word)
         raise error
+
+
+def _out_of_memory(lines: Sequence[str]) -> str | None:
+    """The last of the lines that says so, or None."""
+    told = (line.strip() for line in reversed(lines) if any(mark in line.lower() for mark in OUT_OF_MEMORY_MARKS))
+    return next(told, None)
 
 
 def _python_path() -> dict[str, str]:

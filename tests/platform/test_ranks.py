@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mlxdistill.errors import UsageError
+from mlxdistill.platform.ranks import join_ranks
+
 LAUNCH = Path(sys.executable).with_name("mlx.launch")
 
 
@@ -44,7 +47,7 @@ def say(*words):
 def test_messages_arrive_whole_whatever_their_length() -> None:
     result = launch(
         """
-for length in (0, 1, 70_000):
+for length in (0, 1, 1013, 1014, 1015, 70_000):  # of some, with quotes and length, just fill a frame
     heard = ranks.broadcast({"text": "ä" * length} if ranks.rank == 0 else "ignored")
     assert heard == {"text": "ä" * length}, heard
     assert ranks.gather("x" * length * ranks.rank) == ["", "x" * length, "x" * length * 2]
@@ -122,3 +125,44 @@ except MlxDistillError as error:
     )
     assert "rank 0 on" in result.stdout
     assert "cannot reach the other ranks" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "backend"),
+    [
+        ({"MLX_RANK": "1", "MLX_HOSTFILE": "hosts.json"}, "ring"),
+        ({"MLX_RANK": "1", "MLX_IBV_DEVICES": "devices.json", "MLX_JACCL_COORDINATOR": "10.0.0.1:1"}, "jaccl"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, "mpi"),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}, None),
+        ({}, None),
+    ],
+)
+def test_the_backend_is_the_one_of_the_launch(
+    variables: dict[str, str], backend: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlx.core as mx
+
+    class Group:
+        def rank(self) -> int:
+            return 1
+
+        def size(self) -> int:
+            return 2
+
+    asked: list[str] = []
+    monkeypatch.setattr(mx.distributed, "init", lambda strict, backend: (asked.append(backend), Group())[1])
+    monkeypatch.chdir(tmp_path)
+    Path("hosts.json").write_text("[[], []]")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    ranks = join_ranks(lambda: False)
+    assert asked == ([] if backend is None else [backend])
+    assert (None if ranks is None else ranks.rank) == (None if backend is None else 1)
+    assert not [name for name in os.environ if name.startswith("MLX_")]
+
+
+def test_a_backend_of_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_RANK", "0")
+    monkeypatch.setenv("NCCL_HOST_IP", "10.0.0.1")
+    with pytest.raises(UsageError, match="NCCL"):
+        join_ranks(lambda: False)

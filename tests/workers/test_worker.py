@@ -16,6 +16,7 @@ from mlxdistill.errors import Interrupted, ModelError, NetworkBlockedError, Work
 from mlxdistill.workers import Worker
 
 HERE = str(Path(__file__).parent)
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="macOS does not limit a process's address space")
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([HERE, str(Path(__file__).parents[2])])}
 
 
@@ -52,6 +53,34 @@ def test_a_bug_in_the_child_keeps_its_traceback(progress) -> None:
 def test_a_crash_in_native_code_becomes_an_error_with_its_last_words(progress) -> None:
     with pytest.raises(WorkerError, match=r"SIGSEGV\): last words$"), worker("open_failing", "crash", progress):
         pass
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("metal", r"model's process ended \(SIGABRT\): .*Insufficient Memory"),
+        ("killed", r"model's process ended \(SIGKILL\)$"),
+        pytest.param("python", r"model's process had too little memory: MemoryError", marks=LINUX),
+        pytest.param("mlx", r"model's process (had too little memory|ended \(SIG(ABRT|SEGV|BUS)\))", marks=LINUX),
+    ],
+)
+def test_a_child_without_memory_is_an_error_that_says_what_to_set(progress, how: str, message: str) -> None:
+    """What to set may become known only while the child works."""
+    with pytest.raises(WorkerError, match=message) as caught, worker("open_hungry", how, progress) as child:
+        for answer in child.ask(None):
+            child.out_of_memory_hint = f"use less after {answer}"
+    assert "use less after the first answer" in (caught.value.hint or "")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("killed from outside") == (how == "killed")
+
+
+def test_a_crash_for_another_reason_says_nothing_of_memory(progress) -> None:
+    with (
+        pytest.raises(WorkerError, match=r"some warning$") as caught,
+        worker("open_hungry", "unimportant words", progress) as child,
+    ):
+        list(child.ask(None))
+    assert caught.value.hint == "the same command goes on from the last saved state"
 
 
 def test_the_child_is_guarded_too(progress) -> None:
