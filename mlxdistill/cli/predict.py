@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -21,7 +22,9 @@ from mlxdistill.errors import DataError, Interrupted
 if TYPE_CHECKING:
     from mlxdistill.cli.console import TerminalReporter
     from mlxdistill.config.models import Config
+    from mlxdistill.pipeline.rationale import Explainer
     from mlxdistill.rundir.layout import RunDir
+    from mlxdistill.student.predictor import StudentPredictor
     from mlxdistill.tasks.lines import BadLine
     from mlxdistill.tasks.protocols import Answer
     from mlxdistill.tasks.rows import Row
@@ -50,6 +53,9 @@ def predict(
     id: Annotated[
         str | None, typer.Option("--id", help="The column of the id. Default: as in the run, if it is there.")
     ] = None,
+    rationale: Annotated[
+        bool, typer.Option("--rationale", help="Let a student that has learned rationales say why, too.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print an error, and what was done with --output, as one JSON object.")
     ] = False,
@@ -58,18 +64,12 @@ def predict(
 ) -> None:
     """Label new rows with the finished student, with the probability of each label."""
     from mlxdistill.cli.console import TerminalReporter, print_json, print_note
-    from mlxdistill.config.load import load_config
     from mlxdistill.data.new_rows import read_rows_to_label
-    from mlxdistill.pipeline.train import check_finished
+    from mlxdistill.pipeline.rationale import Explainer
     from mlxdistill.rundir.files import atomic_file
-    from mlxdistill.rundir.layout import RunDir
 
-    folder = RunDir(run.absolute())
-    if not os.path.isfile(folder.config):
-        hint = "give the folder that `mlxdistill run` printed"
-        raise DataError("not the folder of a finished run", where=str(folder.config), hint=hint)
-    config = load_config(folder.config, environment={}).config
-    check_finished(config, folder)
+    folder, config = _finished(run)
+    explainer = Explainer(config, folder) if rationale else None
     rows = read_rows_to_label(
         None if source == "-" else Path(source),
         text_column=text or config.data.fields.text,
@@ -82,40 +82,79 @@ def predict(
     try:
         with target as out, reporter.live():
             chunks = _usable(_chunks(rows, streamed=source == "-"), source, reporter, left_out)
-            write = _writer(wanted, out, tuple(config.task.labels))
-            labelled, truncated = _label(config, folder, chunks, write, out, reporter)
-            if not labelled:
+            write = _writer(wanted, out, tuple(config.task.labels), rationale)
+            done = _label(config, folder, chunks, write, out, reporter, explainer)
+            if not done.rows:
                 hint = f"{len(left_out):,} rows are left out; give a file with at least one that has a text"
                 raise DataError("no rows that can be labelled", where=source, hint=hint)
     except (KeyboardInterrupt, Interrupted) as error:
         kept = f"{output} is not written" if output else "the rows printed so far are whole"
         raise Interrupted("interrupted", hint=f"{kept}; the same command starts from the first row again") from error
-    if left_out or truncated:
-        print_note(f"{len(left_out):,} rows left out, {truncated:,} rows truncated (student.max_tokens)")
+    if left_out or done.truncated:
+        print_note(f"{len(left_out):,} rows left out, {done.truncated:,} rows truncated (student.max_tokens)")
+    if done.unfinished:
+        print_note(f"{done.unfinished:,} rationales are cut off where the teacher's had to end (teacher.max_tokens)")
     if as_json and output:
-        print_json({"output": str(output), "rows": labelled, "left_out": len(left_out), "truncated": truncated})
+        print_json(
+            {"output": str(output), "rows": done.rows, "left_out": len(left_out), "truncated": done.truncated}
+            | ({"unfinished": done.unfinished} if rationale else {})
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Rows that were labelled, how many of them were truncated, and how many rationales have no end."""
+
+    rows: int
+    truncated: int
+    unfinished: int
+
+
+def _finished(run: Path) -> tuple[RunDir, Config]:
+    """The folder and the configuration of a finished distillation."""
+    from mlxdistill.config.load import load_config
+    from mlxdistill.pipeline.train import check_finished
+    from mlxdistill.rundir.layout import RunDir
+
+    folder = RunDir(run.absolute())
+    if not os.path.isfile(folder.config):
+        hint = "give the folder that `mlxdistill run` printed"
+        raise DataError("not the folder of a finished run", where=str(folder.config), hint=hint)
+    config = load_config(folder.config, environment={}).config
+    check_finished(config, folder)
+    return folder, config
 
 
 def _label(
     config: Config,
     run: RunDir,
     chunks: Iterator[list[Row]],
-    write: Callable[[Answer], None],
+    write: Callable[[Answer, str | None], None],
     out: IO[str],
     reporter: TerminalReporter,
-) -> tuple[int, int]:
-    """Writes every row's answer. Returns how many rows there were, and how many of them were truncated."""
+    explainer: Explainer | None,
+) -> _Done:
+    """Writes every row's answer, and its rationale where there is an explainer."""
     from mlxdistill.pipeline.train import open_student
 
     labelled = 0
     with open_student(config, run, reporter) as student:
         for chunk in chunks:
             labelled += len(chunk)
-            for answers in student.predict(chunk, reporter):
-                for answer in answers:
-                    write(answer)
+            for answer, reason in _answers(student, chunk, reporter, explainer):
+                write(answer, reason)
             out.flush()
-        return labelled, student.truncated
+        return _Done(labelled, student.truncated, student.unfinished if explainer else 0)
+
+
+def _answers(
+    student: StudentPredictor, chunk: list[Row], reporter: TerminalReporter, explainer: Explainer | None
+) -> Iterator[tuple[Answer, str | None]]:
+    """Each row's answer, and the student's rationale where it is asked for one."""
+    answers = itertools.chain.from_iterable(student.predict(chunk, reporter))
+    if explainer is None:
+        return ((answer, None) for answer in answers)
+    return zip(list(answers), explainer.explain(student, chunk), strict=True)
 
 
 def _chunks(rows: Iterator[Row | BadLine], *, streamed: bool) -> Iterator[tuple[Row | BadLine, ...]]:
@@ -144,15 +183,21 @@ def _usable(
             yield usable
 
 
-def _writer(format: Format, out: IO[str], names: tuple[str, ...]) -> Callable[[Answer], None]:
+def _writer(
+    format: Format, out: IO[str], names: tuple[str, ...], rationale: bool
+) -> Callable[[Answer, str | None], None]:
     if format is Format.CSV:
         table = csv.writer(out, lineterminator="\n")
-        table.writerow(["id", "label", *(f"p({name})" for name in names)])
-        return lambda answer: table.writerow([answer.row_id, answer.label, *(answer.probabilities or ())])
+        table.writerow(["id", "label", *(f"p({name})" for name in names), *["rationale"] * rationale])
+        return lambda answer, reason: table.writerow(
+            [answer.row_id, answer.label, *(answer.probabilities or ()), *[reason] * rationale]
+        )
 
-    def write(answer: Answer) -> None:
+    def write(answer: Answer, reason: str | None) -> None:
         probabilities = dict(zip(names, answer.probabilities or (), strict=True))
         record = {"id": answer.row_id, "label": answer.label, "probabilities": probabilities}
+        if rationale:
+            record["rationale"] = reason
         out.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     return write

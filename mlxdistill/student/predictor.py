@@ -6,7 +6,14 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from mlxdistill.platform.cores import thread_environment
-from mlxdistill.student.requests import PredictQuestion, PredictRequest, PredictResult
+from mlxdistill.student.requests import (
+    GenerateQuestion,
+    GenerateResult,
+    PredictQuestion,
+    PredictRequest,
+    PredictResult,
+)
+from mlxdistill.tasks.classification import Prompt
 from mlxdistill.tasks.protocols import Answer, Progress
 from mlxdistill.tasks.rows import Row
 from mlxdistill.workers import Worker
@@ -18,6 +25,8 @@ class StudentPredictor:
     Attributes:
         peak_memory_bytes, rows_per_second: of the last finished `predict`.
         truncated: rows that lost the end of their text, over every `predict`.
+        tokens_per_second: written, of the last finished `generate`.
+        unfinished: texts that were cut at their most tokens, over every `generate`.
     """
 
     def __init__(self, request: PredictRequest, progress: Progress) -> None:
@@ -27,6 +36,8 @@ class StudentPredictor:
         self.peak_memory_bytes = 0
         self.rows_per_second = 0.0
         self.truncated = 0
+        self.tokens_per_second = 0.0
+        self.unfinished = 0
 
     def __enter__(self) -> StudentPredictor:
         entry = "mlxdistill.student.child:open_predictor"
@@ -48,3 +59,22 @@ class StudentPredictor:
         self.peak_memory_bytes = self._worker.peak_memory_bytes
         self.rows_per_second = result.rows_per_second
         self.truncated += result.truncated
+
+    def generate(
+        self, rows: Sequence[Row], prompt: Prompt, max_tokens: int, *, temperature: float = 0.0, seed: int = 0
+    ) -> Iterator[list[Answer]]:
+        """Answers in free text, in the order of the rows, some tens at a time.
+
+        Args:
+            prompt: the prompt around each row's text, instead of the one that asks for a label.
+            max_tokens: most tokens of an answer.
+            temperature: 0: the likeliest token each time; above, tokens are drawn, and follow from `seed` and row.
+
+        Raises as `predict` does.
+        """
+        texts = tuple((row.id, row.text) for row in rows)
+        yield from self._worker.ask(GenerateQuestion(texts, prompt, max_tokens, temperature, seed))
+        result: GenerateResult = self._worker.result
+        self.peak_memory_bytes = self._worker.peak_memory_bytes
+        self.tokens_per_second = result.tokens_per_second
+        self.unfinished += result.unfinished
