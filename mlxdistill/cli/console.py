@@ -5,15 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
+from mlxdistill.cli.time_left import TimeLeft
+from mlxdistill.report.numbers import rate
+
 NAME_WIDTH = 8
+# How figures are written, the most telling first: where the terminal is narrow, the last are cut.
+FIGURES: dict[str, Callable[[float], str]] = {
+    "loss": lambda value: f"loss {value:.3f}",
+    "valid_loss": lambda value: f"validation {value:.3f}",
+    "rows_per_second": lambda value: f"{rate(value)} rows/s",
+    "tokens_per_second": lambda value: f"{value:,.0f} tokens/s",
+    "peak_memory_gb": lambda value: f"{value:.1f} GB",
+}
 WIDEST = 10_000
 
 
@@ -25,15 +37,17 @@ class TerminalReporter:
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            expand=True,
             console=self._console,
             transient=True,
             disable=quiet or not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._time_left = TimeLeft()
 
     @contextlib.contextmanager
     def live(self) -> Iterator[TerminalReporter]:
@@ -41,7 +55,7 @@ class TerminalReporter:
             yield self
 
     def begin(self, stage: str) -> None:
-        self._task = self._bar.add_task(f"{stage:<{NAME_WIDTH}}", total=None, figures="")
+        self._add_bar(f"{stage:<{NAME_WIDTH}}")
 
     def end(self, stage: str, summary: str) -> None:
         self._drop_bar()
@@ -51,13 +65,18 @@ class TerminalReporter:
         self._say(f"{stage:<{NAME_WIDTH}} unchanged, skipped", style="dim")
 
     def advance(self, done: int, total: int, **figures: float) -> None:
-        if self._task is None:
-            self._task = self._bar.add_task("", total=None, figures="")
-        text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
-        self._bar.update(self._task, completed=done, total=total, figures=text)
+        task = self._task if self._task is not None else self._add_bar("")
+        left = self._time_left.update(done, total, time.monotonic())
+        shown = "" if left is None else f"{clock(left)} left"
+        self._bar.update(task, completed=done, total=total, figures=figures_line(figures), left=shown)
 
     def note(self, message: str) -> None:
         self._say(f"{'':<{NAME_WIDTH}} note: {message}", style="yellow")
+
+    def _add_bar(self, name: str) -> TaskID:
+        self._task = self._bar.add_task(name, total=None, figures="", left="")
+        self._time_left = TimeLeft()
+        return self._task
 
     def _drop_bar(self) -> None:
         if self._task is not None:
@@ -69,6 +88,20 @@ class TerminalReporter:
             self._console.print(Text(line, style=style), soft_wrap=True)
 
 
+def figures_line(figures: Mapping[str, float]) -> str:
+    """Named measurements in one line: those of `FIGURES` in its order, then any others."""
+    known = [written(figures[name]) for name, written in FIGURES.items() if name in figures]
+    others = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if name not in FIGURES]
+    return "  ".join([*known, *others])
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `0:07`, `12:05` or `3:07:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
@@ -77,7 +110,7 @@ def print_json(value: Any) -> None:
 
 def print_scores(metrics: Mapping[str, Any]) -> None:
     """The table of systems and test sets, with 95 % intervals, on stdout; numbers read as they do in the report."""
-    from mlxdistill.report.numbers import NO_BREAK_SPACE, rate, size
+    from mlxdistill.report.numbers import NO_BREAK_SPACE, size
 
     agreement = metrics["reference"] == "teacher"
     score = "agreement" if agreement else "accuracy"

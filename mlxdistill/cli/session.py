@@ -13,7 +13,7 @@ from mlxdistill.cli.console import TerminalReporter, print_json, print_lines, pr
 from mlxdistill.config.load import load_config
 from mlxdistill.errors import UsageError
 from mlxdistill.pipeline import STAGES, Options, Ran, run_stages
-from mlxdistill.pipeline.ranks import help_label
+from mlxdistill.pipeline.ranks import help_rank_0
 from mlxdistill.platform.ranks import join_ranks
 from mlxdistill.rundir.files import os_errors, read_json
 from mlxdistill.rundir.layout import RunDir
@@ -47,8 +47,7 @@ def run_command(
     loaded = load_config(config, settings or ())
     ranks = join_ranks(stop_asked)
     if ranks is not None and ranks.rank > 0:  # rank 0 alone has the run folder, and speaks to the user
-        if "label" in names:
-            help_label(loaded.config, ranks, TerminalReporter(quiet=True))
+        help_rank_0(loaded.config, names, ranks, TerminalReporter(quiet=True))
         return
     run = own_folder(folder or Path("runs") / loaded.config.name)
     with TerminalReporter(quiet=quiet).live() as reporter:

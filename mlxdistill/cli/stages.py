@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlxdistill.cli.options import AsJson, ConfigFile, Debug, NewSplits, Quiet, RunFolder, Settings, Strict
+from mlxdistill.cli.options import AsJson, ConfigFile, Debug, NewSplits, Quiet, ReportTo, RunFolder, Settings, Strict
 from mlxdistill.errors import UsageError
 
 
@@ -37,11 +37,14 @@ def _run(
     strict: bool = False,
     new_splits: bool = False,
     budget: int | Literal["all"] | None = None,
+    report_to: str | None = None,
 ) -> None:
     from mlxdistill.cli.session import run_command
     from mlxdistill.pipeline import Options
+    from mlxdistill.pipeline.weights_and_biases import check_report_to
 
-    run_command(config, settings, run_dir, (name,), Options(strict, new_splits, budget), as_json=as_json, quiet=quiet)
+    options = Options(strict, new_splits, budget, report_to=check_report_to(report_to))
+    run_command(config, settings, run_dir, (name,), options, as_json=as_json, quiet=quiet)
 
 
 def _stage(name: str):  # type: ignore[no-untyped-def]  # typer reads the inner signature
@@ -134,13 +137,20 @@ def train(
             help="The run folder; with --data, the adapter's. Default: runs/<name>; with --data, adapters.",
         ),
     ] = None,
+    fine_tune_type: Annotated[
+        str | None,
+        typer.Option("--fine-tune-type", metavar="lora|dora|full", help="The same as --set student.fine_tune_type=."),
+    ] = None,
+    report_to: ReportTo = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Fine-tune the student with LoRA."""
+    """Fine-tune the student: LoRA, DoRA, or its layers themselves."""
+    if fine_tune_type is not None:
+        settings = [*(settings or []), f"student.fine_tune_type={fine_tune_type}"]
     if config is not None and data is None and model is None:
-        _run("train", config, settings, run_dir, as_json=as_json, quiet=quiet)
+        _run("train", config, settings, run_dir, as_json=as_json, quiet=quiet, report_to=report_to)
         return
     if config is not None or data is None or model is None:
         raise UsageError(
@@ -149,4 +159,5 @@ def train(
         )
     from mlxdistill.cli.plain import train_folder
 
-    train_folder(model, data, settings or [], run_dir or Path("adapters"), as_json=as_json, quiet=quiet)
+    folder = run_dir or Path("adapters")
+    train_folder(model, data, settings or [], folder, report_to=report_to, as_json=as_json, quiet=quiet)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlxdistill.config.kinds import child, kinds
-from mlxdistill.config.models import Config, Section, StudentConfig, TrainConfig
+from mlxdistill.config.models import TEACHERS_PROMPT, Config, Section, StudentConfig, TrainConfig
 from mlxdistill.config.problems import KeyPath, label_problems, validation_problems
 from mlxdistill.config.yaml12 import Document, parse_document
 from mlxdistill.errors import ConfigError, Problem
@@ -117,6 +117,9 @@ def parse_settings(
         sections = _TrainingOnly.model_validate(given.tree)
     except ValidationError as error:
         raise ConfigError([*given.problems, *validation_problems(error, given.origins, "--set")]) from None
+    if sections.train.rationale_weight:
+        message = "no teacher gives rationales here; in a data folder every row has a `weight` of its own"
+        given.problems.append(Problem(given.origins["train", "rationale_weight"], message, "leave it out"))
     if given.problems:
         raise ConfigError(given.problems)
     return sections.student, sections.train
@@ -271,5 +274,7 @@ def _expand(
         and (":" in expanded or not expanded.endswith(".gguf"))
     ):
         return expanded  # a hub id or another model's name; a folder beside the file is written ./folder
+    if key == ("student", "prompt") and expanded == TEACHERS_PROMPT:
+        return expanded
     # Links stay: a model's file in the hub's cache is a link, and only the link has the file's name.
     return os.path.abspath(base / expanded) if expanded else expanded

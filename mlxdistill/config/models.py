@@ -221,6 +221,14 @@ class FilterConfig(Section):
     exact_duplicates: bool = Field(True, description="Keep only the first of rows with the same normalised text.")
 
 
+# What `student.prompt` says instead of a file.
+TEACHERS_PROMPT = "teacher"
+
+FineTuneType = Literal["lora", "dora", "full"]
+# What of the LoRA settings means nothing where layers are trained themselves.
+OF_LORA = ("rank", "scale", "dropout", "keys", "rslora")
+
+
 class LoraConfig(Section):
     rank: int = Field(8, ge=1)
     scale: float = Field(20.0, gt=0)
@@ -246,13 +254,28 @@ class StudentConfig(Section):
         None,
         description="A file, as for the teacher; `teacher`: the teacher's own; default: instruction, labels, text.",
     )
-    fine_tune_type: Literal["lora", "dora", "full"] = Field(
+    fine_tune_type: FineTuneType = Field(
         "lora", description="full trains the top `lora.layers` layers themselves, and writes them as the adapter."
     )
     lora: LoraConfig = LoraConfig()
     max_tokens: int = Field(
         1024, ge=16, description="Most tokens of one row; longer ones lose the end of their text, and are counted."
     )
+
+    @model_validator(mode="after")
+    def _full_is_not_lora(self) -> StudentConfig:
+        """Nothing that is configured goes unheeded."""
+        if self.fine_tune_type != "full":
+            return self
+        if self.quantize is not None:
+            raise ValueError("a quantized model cannot be trained in full: remove `quantize` or `fine_tune_type`")
+        default = LoraConfig()
+        given = [key for key in OF_LORA if getattr(self.lora, key) != getattr(default, key)]
+        if given:
+            raise ValueError(
+                f"`lora.{given[0]}` means nothing with `fine_tune_type: full`, which heeds `lora.layers` alone"
+            )
+        return self
 
 
 class TrainConfig(Section):
@@ -261,7 +284,7 @@ class TrainConfig(Section):
         16, description="Rows per step; auto: as many as fit the memory, by `mlxdistill plan`."
     )
     batch_tokens: int | None = Field(
-        None,
+        4096,
         ge=16,
         description="Most tokens at once, padding included: a larger step is computed in parts, whose gradients "
         "are added up (gradient accumulation), with the same result.",
@@ -281,6 +304,7 @@ class TrainConfig(Section):
     rationale_weight: float = Field(
         0.0,
         ge=0,
+        le=1000,
         description="How much the rationale a teacher wrote counts in the loss beside the label; 0: not learned.",
     )
     class_balance: bool = Field(False, description="Weigh rows so that every class counts the same in the loss.")
@@ -342,6 +366,12 @@ class Config(Section):
         if len(set(names)) < len(names):
             raise ValueError("two teachers have the same `name`")
         return value
+
+    @model_validator(mode="after")
+    def _prompt_to_keep(self) -> Config:
+        if self.student.prompt == TEACHERS_PROMPT and next(iter(self.teachers.values())).model is None:
+            raise ValueError("`student.prompt: teacher` needs a teacher with a `model`: a `log` has no prompt to keep")
+        return self
 
     @property
     def teachers(self) -> dict[str, TeacherConfig]:

@@ -44,11 +44,7 @@ def _work(context: Context) -> Result:
         predictions=predictions,
         manifest={"stages": {name: stage for name, stage in context.manifest.stages.items() if name != "report"}},
         funnel=_funnel(context),
-        training=tuple(
-            TrainPoint(event["step"], event["loss"], event["valid_loss"])
-            for event in context.manifest.figures("train").get("history", ())
-            if event["loss"] is not None
-        ),
+        training=_curve(context.manifest.figures("train")),
         mistakes=tuple(mistakes),
         versions=package_versions(),
         config=context.config.model_dump(mode="json", include=SETTINGS),
@@ -62,6 +58,14 @@ def _work(context: Context) -> Result:
     write_report(run, data)
     tested = sum(size["n"] for size in metrics["sets"].values())
     return Result((run.report,), Work(rows_in=tested, rows_out=len(mistakes)), {}, str(run.report))
+
+
+def _curve(figures: Mapping[str, Any]) -> tuple[TrainPoint, ...]:
+    """Training losses, and validations wherever there were any."""
+    history = figures.get("history", ())
+    losses = dict(figures.get("losses") or ((event["step"], event["loss"]) for event in history))
+    valid = {event["step"]: event["valid_loss"] for event in history}
+    return tuple(TrainPoint(step, losses.get(step), valid.get(step)) for step in sorted({*losses, *valid}))
 
 
 def _model_file(model: str | None) -> ModelFile | None:

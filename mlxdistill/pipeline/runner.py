@@ -10,14 +10,15 @@ from mlxdistill.config.load import LoadedConfig
 from mlxdistill.config.models import Config
 from mlxdistill.config.save import to_yaml
 from mlxdistill.errors import ConfigError, MlxDistillError, Problem, UsageError
+from mlxdistill.pipeline.ranks import SHARED
 from mlxdistill.pipeline.stage import Context, Need, Options, Reporter, Stage, task_of
+from mlxdistill.platform.ranks import dismiss
 from mlxdistill.rundir.files import write_text
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.lock import locked
 from mlxdistill.rundir.log import log_event
 from mlxdistill.rundir.manifest import Manifest
 from mlxdistill.tasks.rows import canonical_json, content_hash
-from mlxdistill.teacher.ranks import dismiss
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ def run_stages(
                 if not ran.done and not ran.skipped:
                     _save_config(context)
                 (ran.done if _run_stage(stage, context) else ran.skipped).append(stage.name)
-                if stage.name == "label" and options.ranks is not None:
+                if stage.name in SHARED and options.ranks is not None:
                     dismiss(options.ranks)
             elif not ran.done and not ran.skipped:
                 _check_finished(stage, context)

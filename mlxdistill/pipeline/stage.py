@@ -29,12 +29,13 @@ class Reporter(Progress, Protocol):
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to run: stop at the first bad line; draw the frozen rows anew; how many rows of the pool are labelled (None:
-    as the last time); which ranks of `mlx.launch` help with labelling."""
+    as the last time); which ranks of `mlx.launch` help; where a training's curves go besides the log."""
 
     strict: bool = False
     new_splits: bool = False
     budget: int | Literal["all"] | None = None
     ranks: Ranks | None = None
+    report_to: Literal["wandb"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

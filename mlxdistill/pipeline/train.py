@@ -6,22 +6,24 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlxdistill.config.models import Config
+from mlxdistill.config.models import TEACHERS_PROMPT, Config, StudentConfig
 from mlxdistill.errors import DataError
 from mlxdistill.filters.funnel import dropped_rows
 from mlxdistill.pipeline.answers import teacher_answers
 from mlxdistill.pipeline.stage import Context, Need, Result, Stage, prompt_template, task_of
+from mlxdistill.pipeline.teacher_rationales import check_rationales, rationales
+from mlxdistill.pipeline.training_log import training_log
 from mlxdistill.platform.cores import blas_threads
 from mlxdistill.platform.models import model_fingerprint
 from mlxdistill.report.numbers import NO_BREAK_SPACE, rate, size
 from mlxdistill.rundir.layout import RunDir
-from mlxdistill.rundir.log import log_event
 from mlxdistill.rundir.manifest import Manifest, Work
 from mlxdistill.store import LabelStore
-from mlxdistill.student.base import check_student
+from mlxdistill.student.adapter import check_fine_tune_type
+from mlxdistill.student.base import check_folder, check_student
 from mlxdistill.student.dataset import write_training_files
 from mlxdistill.student.predictor import StudentPredictor
-from mlxdistill.student.requests import PredictRequest, TrainEvent, TrainRequest, TrainResult
+from mlxdistill.student.requests import PredictRequest, TrainRequest, TrainResult
 from mlxdistill.student.trainer import train_student
 from mlxdistill.tasks.classification import Prompt
 from mlxdistill.tasks.protocols import Progress
@@ -29,7 +31,12 @@ from mlxdistill.tasks.rows import Row, read_rows
 
 
 def student_prompt(config: Config) -> Prompt:
-    return task_of(config).student_prompt(prompt_template(config.student.prompt, "student.prompt"))
+    """The prompt the student learns with: its own, short one, or the (first) teacher's."""
+    task, prompt = task_of(config), config.student.prompt
+    if prompt == TEACHERS_PROMPT:
+        teacher = next(iter(config.teachers.values()))
+        return task.teacher_prompt(prompt_template(teacher.prompt, "teacher.prompt"))
+    return task.student_prompt(prompt_template(prompt, "student.prompt"))
 
 
 def labels_of(config: Config) -> tuple[tuple[str, str], ...]:
@@ -89,16 +96,12 @@ def training_rows(context: Context, store: LabelStore) -> list[Row]:
     return [row for row in read_rows(context.run.pool) if row.id in kept]
 
 
-def _work(context: Context) -> Result:
-    config, run = context.config, context.run
-    valid = [row for row in read_rows(run.valid) if row.meta.get("half") == "selection"]
-    with LabelStore(run.labels) as store:
-        rows = training_rows(context, store)
-        answers = teacher_answers(context, store, [*rows, *valid])
-    counts = write_training_files(run.student_data, context.task, student_prompt(config), rows, valid, answers)
-    request = TrainRequest(
+def train_request(config: Config, run: RunDir) -> TrainRequest:
+    """What is asked of the student's process."""
+    return TrainRequest(
         model=config.student.model,
         quantize=config.student.quantize,
+        fine_tune_type=config.student.fine_tune_type,
         lora=config.student.lora,
         train=config.train,
         max_tokens=config.student.max_tokens,
@@ -109,15 +112,35 @@ def _work(context: Context) -> Result:
         prompt=student_prompt(config),
     )
 
-    def on_event(event: TrainEvent) -> None:
-        log_event(run, "validation", **dataclasses.asdict(event))
 
-    result = train_student(request, context.reporter, on_event)
-    work = Work(rows_in=len(rows) + len(valid), rows_out=sum(counts), threads=blas_threads(), seed=config.train.seed)
-    figures = {"rows_train": counts[0], "rows_valid": counts[1], **dataclasses.asdict(result)}
+def _work(context: Context) -> Result:
+    config, run = context.config, context.run
+    valid = [row for row in read_rows(run.valid) if row.meta.get("half") == "selection"]
+    with LabelStore(run.labels) as store:
+        rows = training_rows(context, store)
+        answers = teacher_answers(context, store, [*rows, *valid])
+        reasons = rationales(context, store, rows)
+        prompt = student_prompt(config)
+        counts = write_training_files(run.student_data, context.task, prompt, rows, valid, answers, reasons)
+    request = train_request(config, run)
+    with training_log(run, context.options.report_to, request, context.reporter) as on_report:
+        result = train_student(request, context.reporter, on_report, context.options.ranks)
+    work = Work(
+        rows_in=len(rows) + len(valid),
+        rows_out=counts.training + counts.validation,
+        threads=blas_threads(),
+        seed=config.train.seed,
+    )
+    figures = {"rows_train": counts.training, "rows_valid": counts.validation, **dataclasses.asdict(result)}
+    figures["losses"] = [[event.step, event.loss] for event in result.losses]  # all of them are in the log
+    if counts.rationales:
+        figures["rationales"] = counts.rationales
+    if context.options.ranks is not None:
+        figures["ranks"] = context.options.ranks.size
     outputs = [run.adapters / "adapters.safetensors", run.adapters / "adapter_config.json"]
     outputs += [run.student_data / "train.jsonl", run.student_data / "valid.jsonl"]
-    return Result(outputs, work, figures, f"{counts[0]:,} rows, {training_line(result)}")
+    learned = f"{counts.training:,} rows" + (f" and {counts.rationales:,} rationales" if counts.rationales else "")
+    return Result(outputs, work, figures, f"{learned}, {training_line(result)}")
 
 
 def training_line(result: TrainResult) -> str:
@@ -125,15 +148,24 @@ def training_line(result: TrainResult) -> str:
     parts = [f"{result.steps:,} steps", f"{rate(result.rows_per_second)} rows/s"]
     if result.best_valid_loss is not None:
         parts.append(f"best validation loss {result.best_valid_loss:.3f} at step {result.best_step:,}")
-    parts.append(f"peak memory {size(result.peak_memory_bytes)}".replace(NO_BREAK_SPACE, " "))
+    planned = f" ({size(result.predicted_peak_bytes)} planned)" if result.predicted_peak_bytes else ""
+    parts.append(f"peak memory {size(result.peak_memory_bytes)}{planned}".replace(NO_BREAK_SPACE, " "))
+    if result.skipped_steps:
+        parts.append(f"{result.skipped_steps:,} steps skipped (loss or gradient not finite)")
     return ", ".join(parts + ["stopped early"] * result.stopped_early)
 
 
 def _needs(config: Config) -> Iterator[Need]:
     student = config.student
-    if student.prompt is not None:
+    if student.prompt not in (None, TEACHERS_PROMPT):
         yield Need(("student", "prompt"), lambda: prompt_template(student.prompt, "student.prompt"))
-    yield Need(("student", "model"), lambda: check_student(student.model))
+    yield Need(("student", "model"), lambda: _check_base(student))
+    yield Need(("train", "rationale_weight"), lambda: check_rationales(config))
+
+
+def _check_base(student: StudentConfig) -> None:
+    check_student(student.model)
+    check_fine_tune_type(student.fine_tune_type, check_folder(student.model)[1])
 
 
 STAGE = Stage("train", _needs, _inputs, _work)

@@ -77,6 +77,9 @@ def _find_model_folder(name: str) -> Path:
         raise ModelError("a file, not a model's folder", where=name, hint="name the folder that holds config.json")
     hint = f"mlxdistill pull {name}" if from_hub else "name a folder that holds a whole MLX model"
     missing = [file for file in ("config.json", *_weight_files(folder)) if not (folder / file).is_file()]
+    if missing[:1] == ["config.json"] and (folder / "adapter_config.json").is_file():
+        hint = f"name the model it was trained on, or fuse the two: mlx_lm.fuse --model MODEL --adapter-path {name}"
+        raise ModelError("an adapter, not a whole model", where=name, hint=hint)
     if missing:
         raise ModelError(f"the model's {missing[0]} is missing", where=name, hint=hint)
     return folder

@@ -30,10 +30,15 @@ class FunnelStep:
 
 @dataclass(frozen=True, slots=True)
 class TrainPoint:
-    """The losses (nats a row) after optimizer step `step`; `valid_loss` only where validation ran."""
+    """The losses (nats a supervised token) after optimizer step `step`.
+
+    Attributes:
+        loss: the mean over the steps since the point before; None where that is not known, or no step was finite.
+        valid_loss: only where validation ran.
+    """
 
     step: int
-    loss: float
+    loss: float | None
     valid_loss: float | None = None
 
 

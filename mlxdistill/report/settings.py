@@ -15,6 +15,8 @@ from mlxdistill.report.data import ReportData
 from mlxdistill.report.numbers import finite, read_estimate, size, whole
 
 MOST_LOGS_NAMED = 3
+FINE_TUNING = {"lora": "LoRA", "dora": "DoRA", "full": "Full fine-tuning"}
+SCHEDULES = {"linear": "falling linearly", "constant": "held level"}
 COMBINATIONS = {"mean": "mean probability", "majority": "majority", "dawid_skene": "Dawid and Skene’s model"}
 # As llama.cpp's quantize tool names them, at the end of the file's name: `Q4_K_M`, `IQ3_XXS`, `F16`.
 _QUANTIZATION = re.compile(r"[-._]((?:IQ|TQ|Q)\d\w*|BF16|F16|F32|MXFP4)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
@@ -29,8 +31,8 @@ def settings_table(data: ReportData) -> Table | None:
         *_teachers(data),
         ("Student", shown_name(student.get("model"))),
         ("Student quantized", f"to {student['quantize']} bits" if student.get("quantize") else "no"),
-        ("LoRA", _lora(_section(student, "lora"))),
-        ("Training", _training(train)),
+        (FINE_TUNING.get(str(student.get("fine_tune_type")), "LoRA"), _adapter(student)),
+        ("Training", _training(train, data)),
         ("Threads", _threads(data)),
         ("Filters", _filters(_section(data.config, "filter"))),
         ("Student’s peak memory", _memory(data)),
@@ -98,24 +100,33 @@ def _opinion(teacher: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _lora(lora: Mapping[str, Any]) -> str:
+def _adapter(student: Mapping[str, Any]) -> str:
+    lora = _section(student, "lora")
     if not lora:
         return ""
     layers = "all layers" if lora.get("layers") == -1 else f"top {lora.get('layers')} layers"
+    if student.get("fine_tune_type") == "full":
+        return layers
+    scale = f"scale {finite(lora.get('scale')) or 0:g}{' over the root of the rank' if lora.get('rslora') else ''}"
     dropout = f"dropout {lora['dropout']:g}" if finite(lora.get("dropout")) else ""
-    return _joined([f"rank {lora.get('rank')}", f"scale {finite(lora.get('scale')) or 0:g}", layers, dropout])
+    keys = " and ".join(str(key) for key in lora.get("keys") or ())
+    return _joined([f"rank {lora.get('rank')}", scale, layers, dropout, f"on {keys}" if keys else ""])
 
 
-def _training(train: Mapping[str, Any]) -> str:
+def _training(train: Mapping[str, Any], data: ReportData) -> str:
     if not train:
         return ""
     epochs = finite(train.get("epochs"))
     rate = finite(train.get("learning_rate"))
+    rows = finite(train.get("batch_size")) or finite(_recorded(data.manifest, "train", "batch_size"))
     return _joined(
         [
             f"{whole(epochs)} epoch{'' if epochs == 1 else 's'}",
-            f"{whole(train.get('batch_size'))} rows a batch",
+            f"{whole(rows)} rows a batch" if rows else "",
+            f"at most {whole(train['batch_tokens'])} tokens at once" if finite(train.get("batch_tokens")) else "",
             f"learning rate {rate:g}" if rate else "",
+            SCHEDULES.get(str(train.get("schedule")), ""),
+            "gradient checkpointing" if train.get("gradient_checkpointing") else "",
             f"seed {train.get('seed')}",
         ]
     )
@@ -144,7 +155,9 @@ def _memory(data: ReportData) -> str:
         "in training": finite(_recorded(data.manifest, "train", "peak_memory_bytes")),
         "in prediction": read_estimate(student.get("peak_memory_bytes")).value,
     }
-    return _joined([f"{size(peak)} {when}" for when, peak in peaks.items() if peak])
+    planned = finite(_recorded(data.manifest, "train", "predicted_peak_bytes"))
+    beside = {"in training": f" ({size(planned)} planned)" if planned else ""}
+    return _joined([f"{size(peak)} {when}{beside.get(when, '')}" for when, peak in peaks.items() if peak])
 
 
 def _recorded(manifest: Mapping[str, Any], stage: str, name: str) -> Any:

@@ -14,7 +14,9 @@ MOST_POINTS = 240  # more than a chart this wide can show
 
 
 def training_section(training: Sequence[TrainPoint]) -> Section:
-    losses = [CurvePoint(point.step, point.loss) for point in training if math.isfinite(point.loss)]
+    losses = [
+        CurvePoint(point.step, point.loss) for point in training if point.loss is not None and math.isfinite(point.loss)
+    ]
     validation = [
         CurvePoint(point.step, point.valid_loss)
         for point in training
@@ -23,10 +25,11 @@ def training_section(training: Sequence[TrainPoint]) -> Section:
     if not losses and not validation:
         return Section("training", "Training", ("No losses were recorded.",))
     best = min(validation, key=lambda point: point.loss, default=None)
-    drawn, merged = thinned(losses)
+    drawn, _ = thinned(losses)
     drawing = loss_chart("loss", "Loss of the student while it was trained", drawn, validation, best)
+    merged = round(drawn[1].step - drawn[0].step) if len(drawn) > 1 else 1
     caption = f"Each point of the training curve is the mean of {merged} steps." if merged > 1 else ""
-    skipped = sum(not math.isfinite(point.loss) for point in training)
+    skipped = sum(point.loss is not None and not math.isfinite(point.loss) for point in training)
     if skipped:
         caption += f" {whole(skipped)} steps without a finite loss are left out."
     text = (

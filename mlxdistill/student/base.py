@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mlxdistill.platform.safetensors import check_safetensors
 from mlxdistill.student.tokenizer import GuardedTokenizer
 from mlxdistill.tasks.chat import render_chat
 
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
 GROUP_SIZES = (64, 32)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 MOST_JSON_BYTES = 256 * 2**20  # the tokenizers of the largest vocabularies take some 40 MiB
@@ -33,6 +35,20 @@ class Base:
     tokenizer: GuardedTokenizer
     folder: Path
     config: dict[str, Any]
+
+
+def context_tokens(config: Mapping[str, Any]) -> int | None:
+    """The most tokens that a model was made for, where its configuration says so."""
+    for section in (config, config.get("text_config")):
+        for key in CONTEXT_KEYS:
+            if isinstance(section, Mapping) and isinstance(section.get(key), int) and section[key] > 0:
+                return int(section[key])
+    return None
+
+
+def most_tokens(asked: int, config: Mapping[str, Any]) -> int:
+    """Of a row, where `asked` is what the user allows: never more than the model was made for."""
+    return min(asked, context_tokens(config) or asked)
 
 
 def check_folder(name: str) -> tuple[Path, dict[str, Any]]:
@@ -101,12 +117,12 @@ def check_configuration(folder: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def load_base(name: str, quantize: int | None = None) -> Base:
+def load_base(name: str, quantize: int | None = None, *, read: bool = True) -> Base:
     """Opens a model for training or prediction.
 
     Without Metal, half-precision weights become float32, because MLX's CPU backend is some forty times slower with
     them. `quantize` turns a float base's weights into 4 or 8 bits, in groups of 64, or of 32 where a layer's width asks
-    for it.
+    for it. Without `read` no weight is read: all have their shapes and types, and the value 0, in no memory.
 
     Raises ModelError, with the mend.
     """
@@ -118,7 +134,8 @@ def load_base(name: str, quantize: int | None = None) -> Base:
         model, config = load_model(folder, lazy=True)
         if not has_metal():
             model.set_dtype(mx.float32)
-        mx.eval(model.parameters())
+        if read:
+            mx.eval(model.parameters())
     except ValueError as error:
         raise ModelError(_first_line(error), where=name, hint=_ANOTHER_MODEL) from error
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
@@ -126,8 +143,21 @@ def load_base(name: str, quantize: int | None = None) -> Base:
         raise ModelError(message, where=name, hint="pull it again, or use another model") from error
     if quantize is not None:
         _quantize(model, config, name, quantize)
+    if read:
+        mx.eval(model.parameters())
+    else:
+        empty(model)
     model.freeze()
     return Base(model, load_guarded_tokenizer(folder, name), folder, config)
+
+
+def empty(model: Any) -> None:
+    """Puts zeros in the place of every weight; each array is a view of a single number."""
+    import mlx.core as mx
+    from mlx.utils import tree_map
+
+    model.update(tree_map(lambda weight: mx.broadcast_to(mx.zeros((), weight.dtype), weight.shape), model.parameters()))
+    mx.eval(model.parameters())
 
 
 def load_guarded_tokenizer(folder: Path, name: str) -> GuardedTokenizer:
@@ -202,7 +232,6 @@ def _read_text(path: Path, name: str) -> str:
 
 
 def _quantize(model: Any, config: dict[str, Any], name: str, bits: int) -> None:
-    import mlx.core as mx
     import mlx.nn as nn
 
     if "quantization" in config or "quantization_config" in config:
@@ -220,7 +249,6 @@ def _quantize(model: Any, config: dict[str, Any], name: str, bits: int) -> None:
         return {**wanted, "group_size": fitting[0]} if asked and fitting else False
 
     nn.quantize(model, class_predicate=settings)
-    mx.eval(model.parameters())
     if not any(hasattr(module, "scales") for _, module in model.named_modules()):
         message = f"no layer is wide enough to be quantized in groups of {GROUP_SIZES[-1]}"
         raise ModelError(message, where=name, hint="remove student.quantize")

@@ -16,22 +16,26 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from mlxdistill.config.models import TrainConfig
-from mlxdistill.errors import MlxDistillError
 from mlxdistill.student.adapter import adapter_weights
 from mlxdistill.student.batches import (
     COMPILED_MULTIPLE,
     UNCOMPILED_MULTIPLE,
     Batch,
     epoch_steps,
+    padded_length,
     padding_efficiency,
     parts,
 )
 from mlxdistill.student.checkpoints import Checkpoint, Checkpoints
+from mlxdistill.student.divergence import NotFinite
 from mlxdistill.student.encoding import EncodedRow
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.losses import arrays, gradient_function
+from mlxdistill.student.parallel import Company, RanksParted
 from mlxdistill.student.prefix import SharedPrefix
-from mlxdistill.student.requests import TrainEvent
+from mlxdistill.student.reports import Reports
+from mlxdistill.student.requests import TrainEvent, TrainStart
+from mlxdistill.student.schedule import learning_rate
 from mlxdistill.student.state import TrainState
 from mlxdistill.student.targets import TargetBuilder
 from mlxdistill.student.validation import Validator
@@ -71,7 +75,10 @@ class Training:
     """One training, begun or gone on with.
 
     Attributes:
+        checkpoints: where it goes on from.
+        state: where it stands.
         best: the weights of the best validation, under mlx-lm's names.
+        planned_bytes: the process's peak as foreseen, or None.
     """
 
     def __init__(
@@ -81,16 +88,19 @@ class Training:
         batch_size: int,
         checkpoints: Checkpoints,
         reporter: Reporter,
+        company: Company,
         *,
         compiled: bool,
+        planned_bytes: int | None = None,
     ) -> None:
         import mlx.optimizers
 
         self._material = material
         self._config = config
         self._batch_size = batch_size
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
         self._reporter = reporter
+        self._company = company
         self._lengths = [len(row.tokens) - 1 - material.prefix.tokens for row in material.train]
         self._per_epoch = -(-len(material.train) // batch_size)
         self.total = self._per_epoch * config.epochs
@@ -101,6 +111,7 @@ class Training:
             material.prefix,
             material.valid,
             material.builder,
+            company,
             batch_tokens=config.batch_tokens,
             multiple=self._multiple,
         )
@@ -109,7 +120,9 @@ class Training:
         )
         self._optimizer.init(material.model.trainable_parameters())
         self._gradients = gradient_function(material.model, material.head, material.prefix, compiled=compiled)
-        self.state = TrainState()
+        self._reports = Reports(reporter, self.total, self._per_epoch)
+        self.state = TrainState(batch_size=batch_size)
+        self.planned_bytes = planned_bytes
         self.best: dict[str, Any] = {}
         self._session_started = 0.0
         self._seconds_before = 0.0
@@ -117,10 +130,11 @@ class Training:
     def run(self) -> None:
         """Trains to the end, from the newest checkpoint if there is one.
 
-        Raises StopRequested after a checkpoint when asked to stop, MlxDistillError after three non-finite steps in a
-        row.
+        Raises StopRequested after a checkpoint when asked to stop, NotFinite after three non-finite steps in a row, or
+        where there was nothing else.
         """
         self._resume()
+        self._reports.begin(self._start(), self.state)
         self._session_started = time.monotonic()
         self._seconds_before = self.state.seconds
         saved = time.monotonic()
@@ -129,29 +143,53 @@ class Training:
         while not self.state.finished:
             if epoch != (epoch := self.state.step // self._per_epoch):
                 steps = self._steps(epoch)
-            self._step(steps[self.state.step % self._per_epoch])
+            try:
+                self._step(steps[self.state.step % self._per_epoch])
+            except RanksParted:
+                self._save()  # the step was not taken
+                raise
             validated = (self.state.step - 1) % self._per_epoch + 1 in self._validated
-            event = self._validate() if validated else None
+            if validated:
+                self._reports.add(self._validate())
             if self.state.step == self.total:
                 self.state.finished = True
-            stop = self._reporter.stop_requested and not self.state.finished
+            stop = self._company.stop(self._reporter.stop_requested) and not self.state.finished
             if validated or stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save()
+                self._reports.send()
                 saved = time.monotonic()
-            if event is not None:
-                self._reporter.send(event)
             if stop:
                 raise StopRequested
+        if self.state.skipped == self.state.step:
+            raise NotFinite("loss or gradient was not finite in any step")
+        if not any(event.best for event in self.state.history):
+            raise NotFinite("no validation loss was finite")
 
     def padding_efficiency(self) -> float:
         """Over all epochs."""
         steps = [rows for epoch in range(self._config.epochs) for rows in self._steps(epoch)]
         return padding_efficiency(self._lengths, [batch for rows in steps for batch in self._parts(rows)])
 
+    def _start(self) -> TrainStart:
+        row_lengths = [padded_length(length, self._multiple) for length in self._lengths]
+        batches = [batch for rows in self._steps(0) for batch in self._parts(self._company.share(rows))]
+        return TrainStart(
+            training=self.checkpoints.fingerprint,
+            step=self.state.step,
+            total_steps=self.total,
+            rows=len(self._material.train),
+            valid_rows=len(self._material.valid),
+            largest_part=max((len(batch.rows) * batch.length for batch in batches), default=0),
+            longest_row=max(row_lengths),
+            quantized=any(hasattr(module, "scales") for _, module in self._material.model.named_modules()),
+        )
+
     def _steps(self, epoch: int) -> list[tuple[int, ...]]:
         return epoch_steps(self._lengths, self._batch_size, self._multiple, seed=self._config.seed, epoch=epoch)
 
     def _parts(self, rows: Sequence[int]) -> list[Batch]:
+        if not rows:  # of this rank, where there are more ranks than rows in a step
+            return []
         return parts(rows, self._lengths, self._config.batch_tokens, self._multiple)
 
     def _step(self, rows: Sequence[int]) -> None:
@@ -163,13 +201,13 @@ class Training:
         weight = self._material.builder.weight([self._material.train[row] for row in rows])
         loss, gradients = self._loss_and_gradients(rows, weight)
         clipped, norm = mlx.optimizers.clip_grad_norm(gradients, self._config.clip)
-        loss_value, norm_value = loss.item(), norm.item()
-        if math.isfinite(loss_value) and math.isfinite(norm_value):
-            self._optimizer.learning_rate = _learning_rate(self._config, state.step, self.total)
+        norm_value = norm.item()
+        rate = learning_rate(self._config, state.step, self.total)
+        if math.isfinite(loss) and math.isfinite(norm_value):
+            self._optimizer.learning_rate = rate
             self._optimizer.update(model, clipped)
             mx.eval(model.trainable_parameters(), self._optimizer.state)
-            state.loss_sum += loss_value * weight
-            state.weight_sum += weight
+            state.count_loss(loss, weight)
             state.gradient_norm = norm_value
             state.bad_in_a_row = 0
         else:
@@ -180,25 +218,31 @@ class Training:
         state.tokens += sum(len(self._material.train[row].tokens) - 1 for row in rows)
         state.step_seconds += time.monotonic() - began
         if state.bad_in_a_row == MOST_BAD_STEPS:
-            raise self._diverged()
+            raise NotFinite(f"loss or gradient was not finite in {MOST_BAD_STEPS} steps in a row")
+        self._reports.after_step(state, rate)
         self._report()
 
-    def _loss_and_gradients(self, rows: Sequence[int], weight: float) -> tuple[Any, Any]:
+    def _loss_and_gradients(self, rows: Sequence[int], weight: float) -> tuple[float, Any]:
         """The mean loss over the supervised positions of a step's rows, by their weights, and its gradients."""
         import mlx.core as mx
         from mlx.utils import tree_map
 
         model, builder = self._material.model, self._material.builder
         model.train()
-        loss, gradients = None, None
-        for number, batch in enumerate(self._parts(rows)):
+        loss: Any = mx.array(0.0)
+        gradients: Any = None
+        for number, batch in enumerate(self._parts(self._company.share(rows))):
+            number = number * self._company.size + self._company.rank
             mx.random.seed(_part_seed(self._config.seed, self.state.step, number))
             share, found = self._gradients(arrays(builder.build(self._material.train, batch)), weight)
-            loss = share if loss is None else loss + share
+            loss = loss + share
             gradients = found if gradients is None else tree_map(mx.add, gradients, found)
             # Each part's activations are let go before the next one's are made.
             mx.eval(loss, gradients)
-        return loss, gradients
+        if gradients is None:
+            gradients = tree_map(mx.zeros_like, model.trainable_parameters())
+        summed, figures = self._company.sum(gradients, {"loss": loss.item()})
+        return figures["loss"], summed
 
     def _report(self) -> None:
         import mlx.core as mx
@@ -209,6 +253,8 @@ class Training:
             "tokens_per_second": state.tokens / state.step_seconds,
             "peak_memory_gb": mx.get_peak_memory() / 1e9,
         }
+        if state.skipped:
+            figures["skipped_steps"] = state.skipped
         if state.weight_sum:
             figures["loss"] = state.loss_sum / state.weight_sum
         if state.history and state.history[-1].valid_loss is not None:
@@ -235,7 +281,7 @@ class Training:
             loss=state.loss_sum / state.weight_sum if state.weight_sum else None,
             valid_loss=found.loss if found is not None and math.isfinite(found.loss) else None,
             valid_accuracy=None if found is None else found.accuracy,
-            learning_rate=_learning_rate(self._config, state.step - 1, self.total),
+            learning_rate=learning_rate(self._config, state.step - 1, self.total),
             gradient_norm=state.gradient_norm,
             skipped_steps=state.skipped,
             best=better,
@@ -245,54 +291,38 @@ class Training:
         return event
 
     def _save(self) -> None:
+        if self._company.rank == 0:
+            self.state.seconds = self._seconds_before + time.monotonic() - self._session_started
+            self.checkpoints.save(self._checkpoint())
+
+    def _checkpoint(self) -> Checkpoint:
         from mlx.utils import tree_flatten
 
-        self.state.seconds = self._seconds_before + time.monotonic() - self._session_started
         tensors = {
             "adapter": adapter_weights(self._material.model),
             "optimizer": dict(tree_flatten(self._optimizer.state)),
             "best": self.best,
         }
-        self._checkpoints.save(Checkpoint(self.state.step, asdict(self.state), tensors))
+        return Checkpoint(self.state.step, asdict(self.state), tensors)
 
     def _resume(self) -> None:
         from mlx.utils import tree_unflatten
 
-        checkpoint, notes = self._checkpoints.load()
+        checkpoint, notes = self.checkpoints.load()
         for note in notes:
             self._reporter.note(note)
-        if checkpoint is None:
-            return
+        checkpoint = self._company.first(checkpoint or self._checkpoint())
         self.state = TrainState.from_json(checkpoint.state)
         self._material.model.load_weights(list(checkpoint.tensors["adapter"].items()), strict=False)
         self._optimizer.state = tree_unflatten(list(checkpoint.tensors["optimizer"].items()))
         self.best = dict(checkpoint.tensors.get("best", {}))
-        if not self.state.finished:
+        if self.state.step and not self.state.finished:
             self._reporter.note(f"going on from the checkpoint of step {self.state.step} of {self.total}")
-
-    def _diverged(self) -> MlxDistillError:
-        checkpoint, _ = self._checkpoints.load()
-        kept = (
-            "no checkpoint was made yet" if checkpoint is None else f"the checkpoint of step {checkpoint.step} is kept"
-        )
-        return MlxDistillError(
-            f"loss or gradient was not finite in {MOST_BAD_STEPS} steps in a row; {kept}",
-            where=f"step {self.state.step}",
-            hint="lower train.learning_rate or student.lora.scale",
-        )
 
 
 def _validation_steps(per_epoch: int, validations: int) -> frozenset[int]:
     """Steps within an epoch (from 1) after which it is validated; its last step always is one."""
     return frozenset(max(1, round(per_epoch * part / validations)) for part in range(1, validations + 1))
-
-
-def _learning_rate(config: TrainConfig, step: int, total: int) -> float:
-    """Linear warm-up, then half a cosine towards 0 (Loshchilov, Hutter: SGDR, 2017). `step` counts from 0."""
-    warmup = math.ceil(config.warmup * total)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def _part_seed(seed: int, step: int, part: int) -> int:

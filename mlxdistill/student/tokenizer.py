@@ -87,6 +87,12 @@ class GuardedTokenizer:
         number = self._tokenizer.eos_token_id
         return None if number is None else int(number)
 
+    @functools.cached_property
+    def size(self) -> int:
+        """Every token's number is less."""
+        numbers: dict[str, int] = self._tokenizer.get_vocab()
+        return 1 + max(numbers.values())
+
     def encode(self, pieces: Iterable[Piece]) -> tuple[list[int], list[bool]]:
         """The tokens of the joined pieces, and for each whether it lies wholly in a cuttable piece."""
         tokens: list[int] = []
@@ -119,6 +125,15 @@ class GuardedTokenizer:
         """The tokens that a model has to write, after the frame, to answer `text`; without the end of the turn."""
         place = Place.INSIDE_TEXT if frame.answer_follows_text else Place.AFTER_CONTROL
         return self._encode_plain(frame.lead + text, place)[0]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """What a model wrote, without control tokens."""
+        text = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def encode_inside_text(self, text: str) -> list[int]:
+        """The tokens of a text that follows other text."""
+        return self._encode_plain(text, Place.INSIDE_TEXT)[0]
 
     def encode_document(self, text: str) -> list[int]:
         """The tokens of a text that is a whole training document: here control tokens count, and its end is marked."""

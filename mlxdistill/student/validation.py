@@ -14,6 +14,7 @@ from mlxdistill.student.continuation import RecordedLayer
 from mlxdistill.student.encoding import EncodedRow
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.losses import arrays, position_losses
+from mlxdistill.student.parallel import Company
 from mlxdistill.student.prefix import SharedPrefix, go_on
 from mlxdistill.student.targets import TargetBatch, TargetBuilder
 
@@ -30,7 +31,7 @@ class Validation:
 
 
 class Validator:
-    """Measures the model on the validation rows."""
+    """Measures the model on the validation rows, each rank on its share of them."""
 
     def __init__(
         self,
@@ -38,20 +39,24 @@ class Validator:
         prefix: SharedPrefix,
         rows: Sequence[EncodedRow],
         builder: TargetBuilder,
+        company: Company,
         *,
         batch_tokens: int | None,
         multiple: int,
     ) -> None:
         self._head = head
         self._prefix = prefix
+        self._company = company
+        self._rows = len(rows)
+        self._labelled = sum(row.label is not None for row in rows)
+        rows = company.share(rows)
         lengths = [len(row.tokens) - 1 - prefix.tokens for row in rows]
         most = min(BATCH_TOKENS, batch_tokens or BATCH_TOKENS)
         self._batches = [builder.build(rows, batch) for batch in even_batches(lengths, most, MOST_ROWS, multiple)]
-        self._labelled = sum(row.label is not None for row in rows)
 
     def measure(self) -> Validation | None:
         """None without validation rows."""
-        if not self._batches:
+        if not self._rows:
             return None
         losses, weights, right = [], 0.0, 0
         before = self._prefix.run()
@@ -60,8 +65,9 @@ class Validator:
             losses.append(loss)
             weights += float(batch.weights.sum())
             right += correct
-        accuracy = right / self._labelled if self._labelled else None
-        return Validation(math.fsum(losses) / weights, accuracy)
+        _, total = self._company.sum({}, {"loss": math.fsum(losses), "weights": weights, "right": right})
+        accuracy = total["right"] / self._labelled if self._labelled else None
+        return Validation(total["loss"] / total["weights"], accuracy)
 
     def _measure(self, batch: TargetBatch, before: list[RecordedLayer] | None) -> tuple[float, int]:
         import mlx.core as mx

@@ -14,6 +14,7 @@ COMMANDS = [
     ("init",),
     ("doctor",),
     ("pull",),
+    ("plan",),
     ("run",),
     ("ingest",),
     ("label",),

@@ -9,7 +9,7 @@ import pytest
 
 from mlxdistill.student.requests import TrainRequest, TrainResult
 
-RESULT = TrainResult(4, 4, 0.5, 10.0, 100.0, 1_234_000_000, 1, 0, 1.0, False, 0, 1.0, ())
+RESULT = TrainResult(16, 4, 4, 0.5, 10.0, 100.0, 1_234_000_000, 1, 0, 1.0, False, 0, 1.0, ())
 
 
 @pytest.fixture
@@ -70,3 +70,20 @@ def test_the_environment_applies(
     result = call("train", "--model", "embedded:student", "--data", tmp_path, "--json")
     assert json.loads(result.stdout)["adapter"] == str(tmp_path / "adapters")
     assert asked[0].train.epochs == 7
+
+
+def test_a_base_quantized_for_the_training_is_to_be_quantized_for_mlx_lm_too(
+    call, asked: list[TrainRequest], tmp_path: Path
+) -> None:
+    flags = ("--fine-tune-type", "dora", "--set", "student.quantize=4")
+    result = call("train", "--model", "embedded:student", "--data", tmp_path, *flags)
+    assert (asked[0].fine_tune_type, asked[0].quantize) == ("dora", 4)
+    assert "mlx_lm.convert --hf-path embedded:student --mlx-path quantized --quantize --q-bits 4\n" in result.stdout
+    assert f"mlx_lm.generate --model quantized --adapter-path {tmp_path / 'adapters'}\n" in result.stdout
+
+
+def test_an_unknown_kind_of_fine_tuning_is_refused(call, asked: list[TrainRequest], tmp_path: Path) -> None:
+    result = call("train", "--model", "embedded:student", "--data", tmp_path, "--fine-tune-type", "lra")
+    assert result.returncode == 2
+    assert "student.fine_tune_type" in result.stderr
+    assert not asked

@@ -276,6 +276,16 @@ def test_settings_are_read_as_yaml_where_that_fits(tmp_path: Path) -> None:
         ("train.epochs=true", "`train.epochs`: input should be a number, not True", None),
         ("train.learning_rate=false", "`train.learning_rate`: input should be a number, not False", None),
         ("train.learning_rate=.inf", "`train.learning_rate`: input should be a finite number, not inf", "0.0001"),
+        (
+            "student={model: m, fine_tune_type: full, quantize: 4}",
+            "`student`: a quantized model cannot be trained in full: remove `quantize` or `fine_tune_type`",
+            None,
+        ),
+        (
+            "student={model: m, fine_tune_type: full, lora: {layers: 4, rank: 16}}",
+            "`student`: `lora.rank` means nothing with `fine_tune_type: full`, which heeds `lora.layers` alone",
+            None,
+        ),
         ("task.labels.int=[a]", "`task.labels.int`: input should be a section with keys of its own", "verbalizer"),
     ],
 )
@@ -328,6 +338,9 @@ def test_settings_without_a_file_follow_the_environment_too() -> None:
     environment = {"MLXDISTILL_TRAIN__EPOCHS": "4", "MLXDISTILL_TRAIN__SEED": "4", "MLXDISTILL_DATA__SEED": "4"}
     student, train = parse_settings(["train.seed=5"], "org/name", environment)
     assert (student.model, train.epochs, train.seed) == ("org/name", 4, 5)
+    with pytest.raises(ConfigError, match="no teacher gives rationales here") as caught:
+        parse_settings(["train.rationale_weight=0.5"], "org/name", environment)
+    assert caught.value.where == "--set train.rationale_weight"
 
 
 SEVERAL = GOOD.replace(

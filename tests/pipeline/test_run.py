@@ -335,4 +335,4 @@ def test_the_page_names_the_models_it_judged(finished: Path) -> None:
     assert "Models and settings" in page
     assert Path(config.teacher.model).name in page
     assert f"rank {config.student.lora.rank}, scale {config.student.lora.scale:g}" in page
-    assert "in training," in page
+    assert " in training" in page

@@ -186,6 +186,40 @@ def test_the_page_says_which_models_and_settings_it_judged(report: ReportData) -
     assert "someone" not in html
 
 
+def test_the_memory_that_was_planned_stands_beside_what_was_taken(report: ReportData) -> None:
+    stages = report.manifest["stages"]
+    planned = {**stages, "train": {**stages["train"], "predicted_peak_bytes": 3_200_000_000}}
+    words = Page(render_report(replace(report, manifest={**report.manifest, "stages": planned}))).words
+    assert "3.4 GB in training (3.2 GB planned), 1.8 GB in prediction" in words
+
+
+def test_other_ways_to_train_are_told(report: ReportData) -> None:
+    lora = {"rank": 16, "scale": 8.0, "layers": 4, "rslora": True, "keys": ["self_attn.q_proj", "self_attn.v_proj"]}
+    train = {
+        "epochs": 1,
+        "batch_size": "auto",
+        "batch_tokens": 8192,
+        "learning_rate": 1e-5,
+        "schedule": "linear",
+        "gradient_checkpointing": True,
+        "seed": 0,
+    }
+    for fine_tune_type, said in (
+        (
+            "dora",
+            "DoRA rank 16, scale 8 over the root of the rank, top 4 layers, on self_attn.q_proj and self_attn.v_proj",
+        ),
+        ("full", "Full fine-tuning top 4 layers"),
+    ):
+        student = {"model": "m", "fine_tune_type": fine_tune_type, "lora": lora}
+        page = Page(render_report(replace(report, config={**report.config, "student": student, "train": train})))
+        assert (
+            f"{said} Training 1 epoch, at most 8,192 tokens at once, learning rate 1e-05, falling linearly"
+            in page.words
+        )
+        assert "falling linearly, gradient checkpointing, seed 0" in page.words
+
+
 def test_recorded_answers_and_other_models_are_named_too(report: ReportData) -> None:
     changed = {
         "teacher": {"name": "gpt-4", "model": None, "log": ["/logs/a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"]},

@@ -73,6 +73,14 @@ def test_a_folder_that_cannot_be_used_is_refused_with_its_mend(
     assert "\n" not in caught.value.message
 
 
+def test_an_adapter_given_as_a_model_is_told_from_a_broken_model(tmp_path: Path) -> None:
+    for name in ("adapter_config.json", "adapters.safetensors"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ModelError, match="an adapter, not a whole model") as caught:
+        load_base(str(tmp_path))
+    assert "mlx_lm.fuse" in (caught.value.hint or "")
+
+
 def test_a_model_without_a_template_is_refused_only_for_chats(tmp_path: Path) -> None:
     base = load_base(str(make_model(tmp_path / "plain", template=None)))
     with pytest.raises(ModelError, match="no chat template") as caught:

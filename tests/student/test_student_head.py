@@ -12,7 +12,7 @@ from tiny_students import SHAPES
 
 from mlxdistill.config.models import LoraConfig
 from mlxdistill.platform.metal import has_metal
-from mlxdistill.student.adapter import add_lora
+from mlxdistill.student.adapter import add_adapter
 from mlxdistill.student.base import load_base
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.losses import Arrays, gradient_function
@@ -66,7 +66,7 @@ def check_gradients(folder: Path, *, compiled: bool) -> None:
     from mlx.utils import tree_flatten
 
     model = load_base(str(folder)).model
-    add_lora(model, LoraConfig(rank=4), seed=3)
+    add_adapter(model, "lora", LoraConfig(rank=4), seed=3)
     for name, value in tree_flatten(model.trainable_parameters()):
         # With lora_b at its initial zero the gradient of lora_a would be zero everywhere.
         model.load_weights([(name, value + 0.02 * mx.random.normal(value.shape))], strict=False)

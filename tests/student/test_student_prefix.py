@@ -11,7 +11,7 @@ import pytest
 from tiny_students import LABELS, PROMPT, SHAPES, Reporter, train_here, train_request, write_rows
 
 from mlxdistill.config.models import LoraConfig
-from mlxdistill.student.adapter import add_lora
+from mlxdistill.student.adapter import add_adapter
 from mlxdistill.student.base import load_base
 from mlxdistill.student.batches import Batch, padded_length
 from mlxdistill.student.encoding import RowEncoder, read_encoded
@@ -30,7 +30,7 @@ def loss_and_gradients(folder: Path, work: Path, *, share: bool) -> tuple[float,
     base = load_base(str(folder))
     encoder = RowEncoder(base.tokenizer, labels=LABELS, prompt=PROMPT, max_tokens=128)
     rows = read_encoded(work / "data" / "train.jsonl", encoder)
-    add_lora(base.model, LoraConfig(rank=4, scale=8.0, layers=-1), seed=0)
+    add_adapter(base.model, "lora", LoraConfig(rank=4, scale=8.0, layers=-1), seed=0)
     # A LoRA that is zero on one side has zero gradients on the other.
     base.model.update(tree_map(lambda value: value + 0.02, base.model.trainable_parameters()))
     head = SupervisedHead(base.model)

@@ -12,7 +12,7 @@ from tiny_students import CORPUS, LABELS, PROMPT, Reporter, train_here, train_re
 
 from mlxdistill.errors import DataError, WorkerError
 from mlxdistill.student.predictor import StudentPredictor
-from mlxdistill.student.requests import PredictRequest, TrainEvent
+from mlxdistill.student.requests import PredictRequest, TrainEvent, TrainReport, TrainStart
 from mlxdistill.student.trainer import train_student
 from mlxdistill.tasks.rows import Row
 from mlxdistill.workers import Worker
@@ -31,16 +31,18 @@ def test_a_killed_training_goes_on_to_the_same_adapter(
     entered = Worker.__enter__
     monkeypatch.setattr(Worker, "__enter__", lambda self: (workers.append(self), entered(self))[1])
 
-    def kill(event: TrainEvent) -> None:
-        if event.step == 4:
+    def kill(report: TrainReport) -> None:
+        if report.step == 4:
             workers[0]._process.kill()
 
     with pytest.raises(WorkerError):
         train_student(request, progress, kill)
     assert not (work / "adapters").exists()
-    events: list[TrainEvent] = []
-    result = train_student(request, progress, events.append)
-    assert [event.step for event in events][-2:] == [6, 8]
+    reports: list[TrainReport] = []
+    result = train_student(request, progress, reports.append)
+    assert isinstance(reports[0], TrainStart)
+    assert reports[0].step == 4
+    assert [report.step for report in reports if isinstance(report, TrainEvent)] == [2, 4, 6, 8]
     assert result.peak_memory_bytes > 10_000_000
     expected = (work / "whole" / "adapters" / "adapters.safetensors").read_bytes()
     assert (work / "adapters" / "adapters.safetensors").read_bytes() == expected

@@ -13,7 +13,11 @@ import pytest
 from tiny_students import Reporter, train_here, train_request, write_rows
 
 from mlxdistill.errors import DataError, MlxDistillError, ModelError
+from mlxdistill.student import memory_model
+from mlxdistill.student.adapter import load_adapter
+from mlxdistill.student.base import load_base
 from mlxdistill.student.loop import Training
+from mlxdistill.student.requests import LossEvent, TrainEvent
 from mlxdistill.workers.channel import StopRequested
 
 ModelFolder = Callable[[str], Path]
@@ -34,7 +38,7 @@ def test_the_loss_falls_and_the_best_adapter_is_kept(model_folder: ModelFolder, 
     result, reporter = train_here(request)
     assert result.steps == 12
     assert len(result.history) == 12
-    assert tuple(reporter.sent) == result.history
+    assert tuple(event for event in reporter.sent if isinstance(event, TrainEvent)) == result.history
     losses = [event.valid_loss for event in result.history]
     assert losses[-1] < 0.8 * losses[0]
     best = min(result.history, key=lambda event: event.valid_loss)
@@ -202,17 +206,110 @@ def test_non_finite_steps_are_skipped_and_counted(
     assert result.best_valid_loss is not None
 
 
-def test_three_non_finite_steps_in_a_row_stop_at_the_last_good_checkpoint(
+def test_three_non_finite_steps_in_a_row_end_at_the_best_adapter_before_them(
     model_folder: ModelFolder, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    four_steps = copy_of(work, "four_steps")
+    request = train_request(model_folder("llama"), four_steps, train={"validations_per_epoch": 1})
+    with pytest.raises(StopRequested):
+        train_here(request, Reporter(stop_at=4))
     poison(monkeypatch, {5, 6, 7})
     request = train_request(model_folder("llama"), work, train={"validations_per_epoch": 1})
-    with pytest.raises(MlxDistillError, match="step 4 is kept") as caught:
+    with pytest.raises(MlxDistillError, match=r"best adapter before it \(step 4, validation loss \d") as caught:
         train_here(request)
     assert caught.value.where == "step 8"
-    assert "learning_rate" in (caught.value.hint or "")
-    assert [path.name for path in (work / "checkpoints").iterdir()] == ["00000004"]
+    assert caught.value.hint == (
+        "lower train.learning_rate (now 0.001) or student.lora.scale (now 8); training then starts anew"
+    )
+    assert str(work / "adapters-unfinished") in caught.value.message
     assert not (work / "adapters").exists()
+    kept = (work / "adapters-unfinished" / "adapters.safetensors").read_bytes()
+    assert kept == (four_steps / "checkpoints" / "00000004" / "best.safetensors").read_bytes()
+    load_adapter(load_base(str(model_folder("llama"))).model, work / "adapters-unfinished")
+
+
+def test_what_a_diverged_training_left_stays_until_another_has_finished(
+    model_folder: ModelFolder, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a finished adapter of an earlier training stays until there is a new one."""
+    train_here(train_request(model_folder("llama"), work, train={"epochs": 1}))
+    finished = adapter_bytes(work)
+    with monkeypatch.context() as patch:
+        poison(patch, {4, 5, 6})
+        with pytest.raises(MlxDistillError, match="is kept in"):
+            train_here(train_request(model_folder("llama"), work))
+    assert adapter_bytes(work) == finished
+    lower = train_request(model_folder("llama"), work, train={"learning_rate": 5e-4})
+    reporter = Reporter(stop_at=2)
+    with pytest.raises(StopRequested):
+        train_here(lower, reporter)
+    assert "anew" in reporter.notes[0]
+    assert (work / "adapters-unfinished" / "adapters.safetensors").exists()
+    assert adapter_bytes(work) == finished
+    train_here(lower)
+    assert adapter_bytes(work) != finished
+    assert sorted(path.name for path in work.iterdir()) == ["adapters", "checkpoints", "data"]
+
+
+@pytest.mark.parametrize(
+    ("train", "reason"),
+    [
+        ({"validations_per_epoch": 1}, "not finite in 3 steps in a row"),
+        ({"batch_size": 30, "epochs": 1}, "no validation loss was finite"),
+    ],
+)
+def test_a_rate_at_which_nothing_can_be_learned_leaves_no_adapter(
+    model_folder: ModelFolder, work: Path, train: dict[str, object], reason: str
+) -> None:
+    request = train_request(model_folder("llama"), work, train={"learning_rate": 1e38, "warmup": 0.0, **train})
+    with pytest.raises(MlxDistillError, match=f"{reason}; nothing had been learned before") as caught:
+        train_here(request)
+    assert "now 1e+38" in (caught.value.hint or "")
+    assert [path.name for path in work.iterdir() if path.name.startswith("adapters")] == []
+
+
+def test_a_training_without_one_finite_step_is_no_success(
+    model_folder: ModelFolder, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its validations are finite: they are those of the base."""
+    poison(monkeypatch, {0, 1})
+    with pytest.raises(MlxDistillError, match="not finite in any step; nothing had been learned before"):
+        train_here(train_request(model_folder("llama"), work, train={"batch_size": 15, "epochs": 1}))
+
+
+@pytest.mark.parametrize("change", [{"batch_tokens": 64}, {"gradient_checkpointing": True}], ids=str)
+def test_a_training_that_ran_out_of_memory_goes_on_with_smaller_parts(
+    model_folder: ModelFolder, work: Path, change: dict[str, object]
+) -> None:
+    with pytest.raises(StopRequested):
+        train_here(train_request(model_folder("llama"), work), Reporter(stop_at=3))
+    _, reporter = train_here(train_request(model_folder("llama"), work, train=change))
+    assert "step 3 of 8" in reporter.notes[-1]
+
+
+def test_training_losses_are_reported_at_some_steps_and_again_after_a_stop(
+    model_folder: ModelFolder, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlxdistill.student.reports.MOST_LOSSES", 5)
+    whole, stopped = copy_of(work, "whole"), copy_of(work, "stopped")
+    train = {"validations_per_epoch": 1, "epochs": 3}
+    expected, reporter = train_here(train_request(model_folder("llama"), whole, train=train))
+    start, *events = reporter.sent
+    assert (start.step, start.total_steps, start.rows, start.valid_rows) == (0, 12, 30, 10)
+    assert 0 < start.longest_row <= start.largest_part <= 8 * start.longest_row
+    assert [(type(event), event.step) for event in events] == [
+        *[(LossEvent, 3), (TrainEvent, 4), (LossEvent, 6), (TrainEvent, 8), (LossEvent, 9)],
+        *[(LossEvent, 12), (TrainEvent, 12)],
+    ]
+    assert [event.loss for event in expected.losses if event.loss is None] == []
+    request = train_request(model_folder("llama"), stopped, train=train)
+    with pytest.raises(StopRequested):
+        train_here(request, Reporter(stop_at=7))
+    again, reporter = train_here(request)
+    assert reporter.sent[0].step == 7
+    assert reporter.sent[0].training == start.training
+    assert reporter.sent[1:] == events
+    assert (again.history, again.losses) == (expected.history, expected.losses)
 
 
 def test_a_plain_mlx_lm_folder_is_trained_on(model_folder: ModelFolder, tmp_path: Path) -> None:
@@ -268,3 +365,20 @@ def test_wrong_requests_are_refused_with_place_and_mend(
     with pytest.raises(error, match=message) as caught:
         train_here(request)
     assert caught.value.hint
+
+
+def test_a_training_goes_on_with_the_batch_size_it_found(
+    model_folder: ModelFolder, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(work / "data" / "train.jsonl", 64)
+    request = train_request(model_folder("llama"), work, train={"batch_size": "auto"})
+    with pytest.raises(StopRequested):
+        train_here(request, reporter := Reporter(stop_at=3))
+    found = json.loads(next((work / "checkpoints").glob("*/state.json")).read_text())["state"]["batch_size"]
+    assert found > 1
+    assert f"train.batch_size: {found} rows a step fit the memory" in reporter.notes
+    # With less memory free than then, fewer rows would fit.
+    monkeypatch.setattr(memory_model.MemoryModel, "largest_batch", lambda self, limit: 1)
+    result, _ = train_here(request)
+    assert (result.batch_size, result.steps) == (found, 2 * 64 // found)
+    assert result.predicted_peak_bytes is not None
