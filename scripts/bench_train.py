@@ -103,7 +103,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--warm", type=int, default=2, help="steps before the clock starts")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--batch-tokens", type=int, help="train.batch_tokens of ours; mlx_lm has no such thing")
+    parser.add_argument("--batch-tokens", type=int, default=4096, help="of ours; mlx_lm has no such thing")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--scale", type=float, default=20.0)
