@@ -120,6 +120,12 @@ def parse_settings(
     if sections.train.rationale_weight:
         message = "no teacher gives rationales here; in a data folder every row has a `weight` of its own"
         given.problems.append(Problem(given.origins["train", "rationale_weight"], message, "leave it out"))
+    if sections.train.class_balance:
+        message = "a data folder's rows have no classes to balance; every row may have a `weight` of its own"
+        given.problems.append(Problem(given.origins["train", "class_balance"], message, "leave it out"))
+    if sections.student.prompt is not None:
+        message = "a data folder's rows hold their prompts themselves"
+        given.problems.append(Problem(given.origins["student", "prompt"], message, "leave student.prompt out"))
     if given.problems:
         raise ConfigError(given.problems)
     return sections.student, sections.train

@@ -97,7 +97,7 @@ class DataConfig(Section):
     )
     test: TestSetsConfig = TestSetsConfig()
     group: str | None = Field(None, description="A column; rows with the same value stay on one side of every split.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
     @field_validator("gold_values", mode="before")
     @classmethod
@@ -149,7 +149,7 @@ class TeacherConfig(Section):
     )
     rationale: bool = Field(False, description="Generate: let the model explain itself before it names the label.")
     max_tokens: int = Field(256, ge=1, description="Generate: most tokens of one answer.")
-    seed: int = Field(0, ge=0, description="Generate: of the sampled answers.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Generate: of the sampled answers.")
     keep_logprobs: int | None = Field(
         None,
         ge=1,
@@ -281,7 +281,7 @@ class StudentConfig(Section):
 class TrainConfig(Section):
     epochs: int = Field(2, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        16, description="Rows per step; auto: as many as fit the memory, by `mlxdistill plan`."
+        16, description="Rows per step; auto: as many as fit the memory, at most 64 and an eighth of the rows."
     )
     batch_tokens: int | None = Field(
         4096,
@@ -310,7 +310,7 @@ class TrainConfig(Section):
     class_balance: bool = Field(False, description="Weigh rows so that every class counts the same in the loss.")
     patience: int = Field(3, ge=1, description="Validations without a better loss before training stops.")
     validations_per_epoch: int = Field(4, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class EvaluateConfig(Section):
@@ -321,7 +321,7 @@ class EvaluateConfig(Section):
         "student_base",
     )
     bootstrap: int = Field(2000, ge=100, description="Resamples of each bootstrap interval.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class ReportConfig(Section):

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class AdapterShape:
     Attributes:
         layers: how many, counted from the top.
         scale: what LoRA's product is multiplied with; with rsLoRA, the configured one over the square root of the rank.
+        dtypes: of the base's weights that are trained in full; they are written in these.
     """
 
     fine_tune_type: FineTuneType
@@ -43,6 +44,7 @@ class AdapterShape:
     scale: float
     dropout: float
     keys: tuple[str, ...] | None
+    dtypes: Mapping[str, Any] = field(default_factory=dict)
 
     def parameters(self) -> dict[str, Any] | None:
         """`lora_parameters` in mlx-lm's form; None where layers are trained in full."""
@@ -71,11 +73,21 @@ def add_adapter(model: Any, fine_tune_type: FineTuneType, lora: LoraConfig, *, s
             raise _quantized_in_full()
         for layer in model.layers[-layers:]:
             layer.unfreeze()
-        return shape
+        return replace(shape, dtypes=_train_in_float32(model))
     _check_keys(model, shape)
     mx.random.seed(seed)
     _insert(model, shape)
     return shape
+
+
+def _train_in_float32(model: Any) -> dict[str, Any]:
+    """The types that the weights to train had. In half precision a small step is rounded away, or AdamW's second moment
+    becomes 0."""
+    import mlx.core as mx
+
+    weights = adapter_weights(model)
+    model.load_weights([(name, value.astype(mx.float32)) for name, value in weights.items()], strict=False)
+    return {name: value.dtype for name, value in weights.items()}
 
 
 def check_fine_tune_type(fine_tune_type: FineTuneType, config: Mapping[str, Any]) -> None:
@@ -155,8 +167,9 @@ def write_adapter(
     made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
     try:
+        given = {name: value.astype(shape.dtypes.get(name, value.dtype)) for name, value in weights.items()}
         with atomic_file(made / WEIGHTS_FILE) as file:
-            file.write(tensor_bytes(weights))
+            file.write(tensor_bytes(given))
         write_json(made / CONFIG_FILE, dict(sorted(config.items())))
         with os_errors(folder):
             if folder.exists():

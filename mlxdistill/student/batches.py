@@ -32,20 +32,17 @@ def padded_length(tokens: int, multiple: int) -> int:
     return -(-tokens // multiple) * multiple
 
 
-def epoch_steps(
-    lengths: Sequence[int], batch_size: int, multiple: int, *, seed: int, epoch: int
-) -> list[tuple[int, ...]]:
-    """The rows of each step of an epoch, in order; the same for the same seed and epoch.
+def epoch_steps(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[tuple[int, ...]]:
+    """The rows of each step of an epoch, in order; the same for the same seed and epoch, on every device.
 
     Args:
         lengths: tokens that each row feeds to the model.
         batch_size: most rows of a step.
-        multiple: of which padded lengths are multiples.
 
     Returns ceil(rows / batch_size) steps.
     """
     random = np.random.default_rng([seed, epoch])
-    padded = np.array([padded_length(length, multiple) for length in lengths])
+    padded = np.array([padded_length(length, UNCOMPILED_MULTIPLE) for length in lengths])
     # Rows of one padded length meet others of it in each epoch: the order within is random, then sorted stably.
     shuffled = random.permutation(len(padded))
     ordered = shuffled[np.argsort(padded[shuffled], kind="stable")]

@@ -24,6 +24,7 @@ from mlxdistill.rundir.files import atomic_file, make_folder, os_errors, sync_fo
 from mlxdistill.student.adapter import tensor_bytes
 
 KEPT = 2
+ASIDE_DIGITS = 16
 _MANIFEST = "manifest.json"
 _STATE = "state.json"
 
@@ -109,20 +110,17 @@ class Checkpoints:
 
     def drop_others(self) -> None:
         """Removes what was set aside: the training has finished."""
-        for aside in self._folder.parent.glob(f"{glob.escape(self._folder.name)}.*"):
+        for aside in self._folder.parent.glob(f"{glob.escape(self._folder.name)}.{'[0-9a-f]' * ASIDE_DIGITS}"):
             shutil.rmtree(aside, ignore_errors=True)
 
     def _is_other(self, contents: Mapping[str, bytes]) -> bool:
         return bool(json.loads(contents[_STATE])["fingerprint"] != self.fingerprint)
 
     def _set_aside(self, contents: Mapping[str, bytes]) -> None:
-        """Keeps the newest whole checkpoint of another training, and of one other training only."""
+        """Keeps the newest whole checkpoint of another training."""
         state = json.loads(contents[_STATE])
         with os_errors(self._folder):
-            ours = self._aside(self.fingerprint)
-            for aside in self._folder.parent.glob(f"{glob.escape(self._folder.name)}.*"):
-                if aside != ours:
-                    shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(self._aside(state["fingerprint"]), ignore_errors=True)
             for folder in _newest_first(self._folder):
                 if folder.name != _name(state["step"]):
                     shutil.rmtree(folder, ignore_errors=True)
@@ -130,7 +128,7 @@ class Checkpoints:
             sync_folder(self._folder.parent)
 
     def _aside(self, fingerprint: str) -> Path:
-        return self._folder.with_name(f"{self._folder.name}.{fingerprint[:16]}")
+        return self._folder.with_name(f"{self._folder.name}.{fingerprint[:ASIDE_DIGITS]}")
 
     def _sweep(self) -> None:
         """Removes what a kill in the midst of saving left."""

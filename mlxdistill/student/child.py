@@ -101,10 +101,12 @@ def _open_training(
     batch_size = request.train.batch_size
     if batch_size == "auto":
         # The memory that is free may differ the next time, and from machine to machine: the steps may not.
-        saved, _ = checkpoints.load()
+        saved, notes = checkpoints.load()
         assert planned is not None
         batch_size = company.settle(saved.state["batch_size"] if saved else planned.batch_size)
         if not saved:
+            for note in notes:
+                reporter.note(note)
             reporter.note(f"train.batch_size: {batch_size} rows a step fit the memory")
     return Training(
         material,

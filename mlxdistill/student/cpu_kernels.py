@@ -218,9 +218,9 @@ def _dropout(layer: Any, x: Any) -> Any:
 
     if x.dtype != mx.float32:
         return _Original.dropout(layer, x)
-    dropped = round((1 - layer._p_1) * 256)
-    if dropped == 0 or not layer.training:
+    if layer._p_1 == 1 or not layer.training:
         return x
+    dropped = min(max(round((1 - layer._p_1) * 256), 1), 255)
     kept = _random_bytes(x.size).reshape(x.shape) >= dropped
     return x * (kept.astype(mx.float32) * (256 / (256 - dropped)))
 

@@ -29,7 +29,14 @@ from typing import Any
 
 from mlxdistill.errors import DataError
 from mlxdistill.student.batches import common_beginning
-from mlxdistill.student.records import FORMATS, is_rationale, read_conversation, read_probabilities, read_weight
+from mlxdistill.student.records import (
+    FORMATS,
+    check_characters,
+    is_rationale,
+    read_conversation,
+    read_probabilities,
+    read_weight,
+)
 from mlxdistill.student.soft_tokens import SoftTokens, check_tokenizer, read_logprobs, soft_tokens
 from mlxdistill.student.tokenizer import Frame, GuardedTokenizer, Piece
 from mlxdistill.tasks.classification import Prompt, rationale_prompt
@@ -202,6 +209,7 @@ class RowEncoder:
     def _encode_document(self, row_id: str, text: Any, where: str) -> EncodedRow:
         if not isinstance(text, str) or not text.strip():
             raise DataError("`text` is empty or no text", where=where, hint=FORMATS)
+        check_characters(text, where)
         tokens = self._tokenizer.encode_document(text)
         if len(tokens) < 2:
             raise DataError("`text` is a single token, which teaches nothing", where=where, hint="remove the row")

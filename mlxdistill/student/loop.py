@@ -185,7 +185,7 @@ class Training:
         )
 
     def _steps(self, epoch: int) -> list[tuple[int, ...]]:
-        return epoch_steps(self._lengths, self._batch_size, self._multiple, seed=self._config.seed, epoch=epoch)
+        return epoch_steps(self._lengths, self._batch_size, seed=self._config.seed, epoch=epoch)
 
     def _parts(self, rows: Sequence[int]) -> list[Batch]:
         if not rows:  # of this rank, where there are more ranks than rows in a step

@@ -229,7 +229,7 @@ class MemoryModel:
 
     def _batches(self, batch_size: int, batch_tokens: int | None) -> list[Batch]:
         multiple = self._place.multiple
-        steps = epoch_steps(self.lengths, batch_size, multiple, seed=self._config.seed, epoch=0)
+        steps = epoch_steps(self.lengths, batch_size, seed=self._config.seed, epoch=0)
         shares = [step[:: self._place.ranks] for step in steps]
         return [batch for share in shares for batch in parts(share, self.lengths, batch_tokens, multiple)]
 

@@ -45,6 +45,7 @@ def read_conversation(record: dict[str, Any], where: str) -> tuple[tuple[str, ..
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             hint = 'a message is {"role": "user", "content": "..."}'
             raise DataError("a message without text `content`", where=where, hint=hint)
+        check_characters(message["content"], where)
         if message.get("role") not in ROLES:
             hint = f"roles are {', '.join(ROLES)}"
             raise DataError("a message with an unknown `role`", where=where, hint=hint)
@@ -52,6 +53,15 @@ def read_conversation(record: dict[str, Any], where: str) -> tuple[tuple[str, ..
         message = "the last message is not an answer of the assistant's"
         raise DataError(message, where=where, hint="end each conversation with the answer to learn")
     return tuple(message["role"] for message in messages), [message["content"] for message in messages]
+
+
+def check_characters(text: str, where: str) -> None:
+    """Raises DataError for half of a character: JSON can write it, no tokenizer reads it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        message = f"half of a character (\\u{ord(text[error.start]):04x}) in the text"
+        raise DataError(message, where=where, hint="an emoji was cut in two: mend or remove the row") from None
 
 
 def read_probabilities(value: Any, count: int, where: str) -> tuple[float, ...] | None:

@@ -68,6 +68,12 @@ def label_weights(rows: Sequence[EncodedRow], labels: int) -> tuple[float, ...]:
     return tuple(total / (len(occurring) * counts[label]) if counts[label] else 1.0 for label in range(labels))
 
 
+def padded_count(positions: int) -> int:
+    """A number at least as large, out of few: multiples of 16, and above 64 of a quarter of a power of two."""
+    step = max(POSITIONS_MULTIPLE, 2 ** (max(positions - 1, 1).bit_length() - 3))
+    return -(-positions // step) * step
+
+
 class TargetBuilder:
     """Makes target batches for one task.
 
@@ -85,7 +91,7 @@ class TargetBuilder:
     def build(self, rows: Sequence[EncodedRow], batch: Batch) -> TargetBatch:
         chosen = [rows[number] for number in batch.rows]
         count = sum(row.targets for row in chosen)
-        size = -(-count // POSITIONS_MULTIPLE) * POSITIONS_MULTIPLE
+        size = padded_count(count)
         width = self._width_of(chosen)
         made = TargetBatch(
             inputs=token_matrix([row.tokens[self._shared : -1] for row in chosen], batch.length),
@@ -119,7 +125,8 @@ class TargetBuilder:
 
     def weight(self, rows: Sequence[EncodedRow]) -> float:
         """What the sum of the rows' losses is divided by, for the mean of a step: see `encoding`."""
-        return math.fsum(self._label_weight(row) * (row.targets if row.counts is None else row.counts) for row in rows)
+        # Not by the labels' weights: in a step where all rows are of one class, they would cancel.
+        return math.fsum(row.targets if row.counts is None else row.counts for row in rows)
 
     def _label_weight(self, row: EncodedRow) -> float:
         weights = self._settings.label_weights

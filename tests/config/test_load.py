@@ -341,6 +341,10 @@ def test_settings_without_a_file_follow_the_environment_too() -> None:
     with pytest.raises(ConfigError, match="no teacher gives rationales here") as caught:
         parse_settings(["train.rationale_weight=0.5"], "org/name", environment)
     assert caught.value.where == "--set train.rationale_weight"
+    for setting in ("train.class_balance=true", "student.prompt=teacher"):
+        with pytest.raises(ConfigError, match="a data folder's rows") as caught:
+            parse_settings([setting], "org/name", {})
+        assert caught.value.where == f"--set {setting.partition('=')[0]}"
 
 
 SEVERAL = GOOD.replace(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlxdistill.student.batches import Batch
 from mlxdistill.student.encoding import EncodedRow
-from mlxdistill.student.targets import TargetBatch, TargetBuilder, TargetSettings, label_weights
+from mlxdistill.student.targets import TargetBatch, TargetBuilder, TargetSettings, label_weights, padded_count
 from mlxdistill.tasks.trie import Trie, build_trie
 
 END = 9
@@ -91,3 +91,28 @@ def test_balanced_weights_make_every_label_count_the_same() -> None:
     builder = TargetBuilder(trie(), TargetSettings(0.5, 1.0, weights))
     made = builder.build([EncodedRow("r", (7, 7, *ANSWERS[3]), 2, label=3)], Batch((0,), 16))
     assert made.weights[:2].tolist() == [2.0, 2.0]
+
+
+def test_classes_weigh_the_same_in_steps_of_any_size() -> None:
+    """A step that was divided by its own rows' class weights would lose them where all its rows are of one class."""
+    chance = np.random.default_rng(0)
+    rows = [EncodedRow(str(n), (7, 7, 5, END), 2, int(chance.random() < 0.05) * 3) for n in range(800)]
+    builder = TargetBuilder(trie(), TargetSettings(0.0, 1.0, label_weights(rows, 5)))
+    for size in (1, 4, 16):
+        shares = {0: 0.0, 3: 0.0}
+        for start in range(0, len(rows), size):
+            step = rows[start : start + size]
+            built = builder.build(step, Batch(tuple(range(len(step))), 4))
+            for number, weight in zip(built.row_of, built.weights, strict=True):
+                shares[step[number].label or 0] += weight / builder.weight(step)
+        assert shares[0] == pytest.approx(shares[3], rel=1e-4)
+
+
+@given(st.integers(1, 100_000))
+def test_positions_are_padded_to_few_counts(positions: int) -> None:
+    assert positions <= padded_count(positions) <= max(positions * 1.25, positions + 15)
+    assert padded_count(padded_count(positions)) == padded_count(positions)
+
+
+def test_there_are_few_counts() -> None:
+    assert len({padded_count(positions) for positions in range(1, 4097)}) <= 4 * 7
