@@ -70,7 +70,7 @@ def label_weights(rows: Sequence[EncodedRow], labels: int) -> tuple[float, ...]:
 
 def padded_count(positions: int) -> int:
     """A number at least as large, out of few: multiples of 16, and above 64 of a quarter of a power of two."""
-    step = max(POSITIONS_MULTIPLE, 2 ** (max(positions - 1, 1).bit_length() - 3))
+    step = max(POSITIONS_MULTIPLE, 1 << max((positions - 1).bit_length() - 3, 0))
     return -(-positions // step) * step
 
 
