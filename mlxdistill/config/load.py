@@ -19,8 +19,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlxdistill.config.kinds import child, kinds
-from mlxdistill.config.models import TEACHERS_PROMPT, Config, Section, StudentConfig, TrainConfig
+from mlxdistill.config.models import TEACHERS_PROMPT, Config, StudentConfig, TrainConfig
 from mlxdistill.config.problems import KeyPath, label_problems, validation_problems
+from mlxdistill.config.section import Section
 from mlxdistill.config.yaml12 import Document, parse_document
 from mlxdistill.errors import ConfigError, Problem
 

@@ -7,21 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from mlxdistill.config.kinds import kinds
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_boolean_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        wanted = kinds(cls.model_fields[info.field_name or ""].annotation)
-        if isinstance(value, bool) and bool not in wanted and wanted & {int, float}:
-            raise ValueError("input should be a number")
-        return value
+from mlxdistill.config.data import DataConfig
+from mlxdistill.config.filter import FilterConfig
+from mlxdistill.config.section import Section, scalar_keys, scalar_name
 
 
 class LabelConfig(Section):
@@ -40,10 +30,10 @@ class TaskConfig(Section):
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         if isinstance(value, list):
-            value = dict.fromkeys(map(_scalar_name, value))
+            value = dict.fromkeys(map(scalar_name, value))
         if isinstance(value, dict):
             return {
-                _scalar_name(name): {"description": label or ""} if isinstance(label, str | None) else label
+                scalar_name(name): {"description": label or ""} if isinstance(label, str | None) else label
                 for name, label in value.items()
             }
         return value
@@ -62,47 +52,6 @@ class TaskConfig(Section):
                 raise ValueError(f"labels {seen[written.casefold()]!r} and {name!r} are both written as {written!r}")
             seen[written.casefold()] = name
         return labels
-
-
-class FieldsConfig(Section):
-    text: str | None = Field(
-        None, description="The column that holds the text; for a request log, default: the last user message."
-    )
-    gold: str | tuple[str, ...] | None = Field(
-        None, description="The column that holds the gold label; a list where files name it differently."
-    )
-    id: str | None = Field(None, description="The column that holds the row's id; default: a hash of the text.")
-
-
-Count = Annotated[int, Field(ge=1)]
-
-
-class TestSetsConfig(Section):
-    indist: Count | str | None = Field(
-        400, description="Rows in the traffic's own class balance: how many to draw, or a file."
-    )
-    balanced: Count | str | None = Field(
-        400, description="Rows with the same number of each class: how many to draw, or a file."
-    )
-
-
-class DataConfig(Section):
-    source: str = Field(description="Rows to learn from: .jsonl, .csv, .parquet, a datasets folder, or a request log.")
-    fields: FieldsConfig = FieldsConfig()
-    gold_values: dict[str, str] = Field(
-        default_factory=dict, description="What the gold column holds, and the label it means."
-    )
-    valid: Count | str = Field(
-        500, description="Rows that choose (early stopping, thresholds): how many to draw, or a file."
-    )
-    test: TestSetsConfig = TestSetsConfig()
-    group: str | None = Field(None, description="A column; rows with the same value stay on one side of every split.")
-    seed: int = Field(0, ge=0, lt=2**63)
-
-    @field_validator("gold_values", mode="before")
-    @classmethod
-    def _scalar_names(cls, value: Any) -> Any:
-        return _scalar_keys(value)
 
 
 # Which keys of a teacher mean something only where it has a model, or a log, or answers in one of the two ways.
@@ -186,7 +135,7 @@ class TeacherConfig(Section):
     @field_validator("answer_values", mode="before")
     @classmethod
     def _scalar_names(cls, value: Any) -> Any:
-        return _scalar_keys(value)
+        return scalar_keys(value)
 
     @model_validator(mode="after")
     def _one_kind(self) -> TeacherConfig:
@@ -210,15 +159,6 @@ class TeacherConfig(Section):
         given = [key for key in keys if getattr(self, key) != fields[key].get_default(call_default_factory=True)]
         if given:
             raise ValueError(f"{' and '.join(f'`{key}`' for key in given)} {'is' if given[1:] == [] else 'are'} {what}")
-
-
-class FilterConfig(Section):
-    min_confidence: float | None = Field(
-        None, ge=0, le=1, description="Drop rows whose most probable label is less sure than this."
-    )
-    min_characters: int | None = Field(1, ge=0)
-    max_characters: int | None = Field(None, ge=1)
-    exact_duplicates: bool = Field(True, description="Keep only the first of rows with the same normalised text.")
 
 
 # What `student.prompt` says instead of a file.
@@ -379,12 +319,3 @@ class Config(Section):
         if isinstance(self.teacher, TeacherConfig):
             return {self.teacher.name or "teacher": self.teacher}
         return {teacher.name or f"teacher{number}": teacher for number, teacher in enumerate(self.teacher, start=1)}
-
-
-def _scalar_keys(value: Any) -> Any:
-    return {_scalar_name(key): label for key, label in value.items()} if isinstance(value, dict) else value
-
-
-def _scalar_name(value: Any) -> str:
-    """YAML reads `[false, true]` as booleans; rows are compared by the text."""
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)

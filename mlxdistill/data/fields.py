@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlxdistill.config.models import DataConfig
+from mlxdistill.config.data import DataConfig
 from mlxdistill.data.source import Source
 from mlxdistill.errors import DataError
 from mlxdistill.tasks.classification import ClassificationTask, scalar_text

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxdistill.config.models import DataConfig
+from mlxdistill.config.data import DataConfig
 from mlxdistill.data.fields import Columns, GoldLabels, RowMaker
 from mlxdistill.data.given import KEYS, check_given, separate, separation_notes
 from mlxdistill.data.loading import LoadedRows, Loader

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxdistill.config.models import FieldsConfig
+from mlxdistill.config.data import FieldsConfig
 from mlxdistill.experiments.candidates import Candidate
 from mlxdistill.pipeline import Reporter
 from mlxdistill.pipeline.asking import CONTENT_FREE_ROWS, ask_content_free

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlxdistill.config.models import FilterConfig
+from mlxdistill.config.filter import FilterConfig
 from mlxdistill.filters import answered, exact_duplicates
 from mlxdistill.filters.candidate import Candidate, Filter
 from mlxdistill.filters.confidence import Confidence

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxdistill.config.models import DataConfig
+from mlxdistill.config.data import DataConfig
 from mlxdistill.data.ingest import ingest, splits_fingerprint
 from mlxdistill.errors import DataError
 from mlxdistill.rundir.layout import RunDir

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdistill.config.models import FilterConfig
+from mlxdistill.config.filter import FilterConfig
 from mlxdistill.filters.candidate import Candidate
 from mlxdistill.filters.funnel import FunnelStep, dropped_rows, filters_of, funnel, run_filters
 from mlxdistill.tasks.protocols import Answer
