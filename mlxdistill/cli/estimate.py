@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxdistill.cli.console import TerminalReporter, print_json, print_lines
-from mlxdistill.cli.session import own_folder
-from mlxdistill.config.load import load_config
+from mlxdistill.cli.session import open_run
 from mlxdistill.pipeline import Options
 from mlxdistill.pipeline.estimate import estimate_labelling
 
@@ -18,8 +17,7 @@ def run_estimate(
     config: Path, settings: list[str] | None, folder: Path | None, options: Options, *, as_json: bool, quiet: bool
 ) -> None:
     """Estimates and prints; labels nothing and writes nothing."""
-    loaded = load_config(config, settings or ())
-    run = own_folder(folder or Path("runs") / loaded.config.name)
+    loaded, run = open_run(config, settings, folder)
     with TerminalReporter(quiet=quiet).live() as reporter:
         estimate = estimate_labelling(loaded, run, options, reporter)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -48,13 +47,11 @@ def plan(
 ) -> None:
     """Say what training the student would take: rows, tokens, steps, memory. Exits with 1 where it does not fit."""
     from mlxdistill.cli.console import TerminalReporter, print_json
-    from mlxdistill.cli.session import own_folder
-    from mlxdistill.config.load import load_config
+    from mlxdistill.cli.session import open_run
     from mlxdistill.pipeline import Options
     from mlxdistill.pipeline.plan import plan_student
 
-    loaded = load_config(config, settings or ())
-    run = own_folder(run_dir or Path("runs") / loaded.config.name)
+    loaded, run = open_run(config, settings, run_dir)
     with TerminalReporter(quiet=quiet).live() as reporter:
         found = plan_student(loaded, run, Options(strict), reporter)
     if as_json:

@@ -58,13 +58,11 @@ def prompts(
 ) -> None:
     """Compare prompts, temperatures and kinds of answer on validation rows with gold; test sets are not touched."""
     from mlxdistill.cli.console import TerminalReporter, print_json, print_lines
-    from mlxdistill.cli.session import own_folder
-    from mlxdistill.config.load import load_config
+    from mlxdistill.cli.session import open_run
     from mlxdistill.experiments.candidates import Axes
     from mlxdistill.experiments.prompts import compare_prompts
 
-    loaded = load_config(config, settings or ())
-    run = own_folder(run_dir or Path("runs") / loaded.config.name)
+    loaded, run = open_run(config, settings, run_dir)
     axes = Axes(tuple(prompt or ()), tuple(temperature or ()), tuple(each.value for each in answer or ()))
     with TerminalReporter(quiet=quiet).live() as reporter:
         outcome = compare_prompts(loaded, run, axes, rows, reporter)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxdistill.cli.console import TerminalReporter, print_json, print_lines, print_scores
-from mlxdistill.config.load import load_config
+from mlxdistill.config.load import LoadedConfig, load_config
 from mlxdistill.errors import UsageError
 from mlxdistill.pipeline import STAGES, Options, Ran, run_stages
 from mlxdistill.pipeline.ranks import help_rank_0
@@ -31,6 +31,13 @@ def own_folder(folder: Path) -> RunDir:
     if names and run.lock.name not in names:
         raise UsageError("this folder holds other files", where=str(folder), hint="name an empty or a new folder")
     return run
+
+
+def open_run(config: Path, settings: list[str] | None, folder: Path | None) -> tuple[LoadedConfig, RunDir]:
+    """The configuration with what `--set` changes, and its run folder: `folder`, or runs/<name>. Raises as `own_folder`
+    and `load_config` do."""
+    loaded = load_config(config, settings or ())
+    return loaded, own_folder(folder or Path("runs") / loaded.config.name)
 
 
 def run_command(
