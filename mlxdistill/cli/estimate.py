@@ -41,6 +41,11 @@ def print_table(estimate: Mapping[str, Any]) -> None:
     for title in dict.fromkeys(title for column in columns for title in column):
         table.add_row(title, *(Text(column.get(title, "")) for column in columns))
     Console(highlight=False).print(table)
+    if together := estimate["together"]:
+        usual, fast, slow = _clock(together["seconds"])
+        answers, tokens, memory = together["answers"], together["tokens"], _size(together["memory_bytes"])
+        print_lines(["", f"together {answers:,} answers, {tokens:,} tokens, {usual} ({fast} to {slow})"])
+        print_lines([f"one teacher is loaded at a time, so {memory} of memory suffice"])
     rows = estimate["rows"]
     of_pool = f"{rows['chosen']:,} of {rows['pool']:,} rows of the pool"
     others = f"{rows['validation_and_test']:,} validation and test rows"
@@ -72,22 +77,28 @@ def _lines(entry: Mapping[str, Any], machine: Mapping[str, Any]) -> Iterator[tup
 
 
 def _time(seconds: Mapping[str, Any]) -> str:
-    usual, fast, slow = (str(timedelta(seconds=round(max(1.0, seconds[name])))) for name in ("value", "low", "high"))
+    usual, fast, slow = _clock(seconds)
     if seconds["origin"] == "measured":
         return f"{usual}, as fast as this model was here before"
     return f"a guess: {usual} ({fast} to {slow}); this model has not been measured here"
 
 
-def _memory(memory: Mapping[str, int], machine: Mapping[str, Any]) -> str:
+def _clock(seconds: Mapping[str, float]) -> Iterator[str]:
+    """The time expected, the least and the most."""
+    return (str(timedelta(seconds=round(max(1.0, seconds[name])))) for name in ("value", "low", "high"))
+
+
+def _size(count: int) -> str:
     from mlxdistill.report.numbers import NO_BREAK_SPACE, size
 
-    def shown(count: int) -> str:
-        return size(count).replace(NO_BREAK_SPACE, " ")
+    return size(count).replace(NO_BREAK_SPACE, " ")
 
+
+def _memory(memory: Mapping[str, int], machine: Mapping[str, Any]) -> str:
     limit, what = machine["working_set_bytes"], "Metal should use at most"
     if limit is None:
         limit, what = machine["memory_bytes"], "the machine has"
     line = (
-        f"{shown(memory['total'])} (model {shown(memory['weights'])}, key-value memory {shown(memory['key_values'])})"
+        f"{_size(memory['total'])} (model {_size(memory['weights'])}, key-value memory {_size(memory['key_values'])})"
     )
-    return f"{line}; {what} {shown(limit)}" + (": too much" if memory["total"] > limit else "")
+    return f"{line}; {what} {_size(limit)}" + (": too much" if memory["total"] > limit else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -83,11 +83,25 @@ def estimate_labelling(loaded: LoadedConfig, run: RunDir, options: Options, repo
             "validation_and_test": len({row.id for row in measuring_rows(run)}),
         },
         "teachers": teachers,
+        "together": _together(teachers.values()),
         "machine": {
             "chip": device.chip,
             "memory_bytes": device.memory_bytes,
             "working_set_bytes": device.working_set_bytes,
         },
+    }
+
+
+def _together(teachers: Collection[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What several teachers take: they load in turn, so their times add up and the largest memory counts."""
+    loading = [entry for entry in teachers if entry.get("tokens")]
+    if len(loading) < 2:
+        return None
+    return {
+        "answers": sum(entry["answers"]["asked"] for entry in loading),
+        "tokens": sum(entry["tokens"]["total"] for entry in loading),
+        "seconds": {name: sum(entry["seconds"][name] for entry in loading) for name in ("value", "low", "high")},
+        "memory_bytes": max(entry["memory_bytes"]["total"] for entry in loading),
     }
 
 
