@@ -21,7 +21,21 @@ from mlxdistill import __version__
 from mlxdistill.errors import ConfigError, Interrupted, MlxDistillError, UsageError
 
 NAME = "mlxdistill"
-COMMANDS = ("demo", "init", "doctor", "pull", "plan", "run", "stages", "prompts", "predict", "labels", "runs", "config")
+COMMANDS = (
+    "demo",
+    "init",
+    "doctor",
+    "pull",
+    "plan",
+    "run",
+    "stages",
+    "prompts",
+    "predict",
+    "labels",
+    "learning_curve",
+    "runs",
+    "config",
+)
 
 # The root of what typer raises for a wrong command line; the class itself moves between typer's versions.
 _WrongUsage: Any = typer.BadParameter.__base__

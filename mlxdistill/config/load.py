@@ -124,6 +124,9 @@ def parse_settings(
     if sections.train.class_balance:
         message = "a data folder's rows have no classes to balance; every row may have a `weight` of its own"
         given.problems.append(Problem(given.origins["train", "class_balance"], message, "leave it out"))
+    if sections.train.share < 1:
+        message = "a data folder is learned whole"
+        given.problems.append(Problem(given.origins["train", "share"], message, "leave it out"))
     if sections.student.prompt is not None:
         message = "a data folder's rows hold their prompts themselves"
         given.problems.append(Problem(given.origins["student", "prompt"], message, "leave student.prompt out"))

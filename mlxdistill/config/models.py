@@ -220,6 +220,12 @@ class StudentConfig(Section):
 
 class TrainConfig(Section):
     epochs: int = Field(2, ge=1)
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Learn from this share of the rows, drawn by chance with the seed; larger ones hold smaller ones.",
+    )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         16, description="Rows per step; auto: as many as fit the memory, at most 64 and an eighth of the rows."
     )

@@ -27,7 +27,7 @@ from mlxdistill.student.requests import PredictRequest, TrainRequest, TrainResul
 from mlxdistill.student.trainer import train_student
 from mlxdistill.tasks.classification import Prompt
 from mlxdistill.tasks.protocols import Progress
-from mlxdistill.tasks.rows import Row, read_rows
+from mlxdistill.tasks.rows import Row, content_hash, read_rows
 
 
 def student_prompt(config: Config) -> Prompt:
@@ -90,9 +90,13 @@ def check_finished(config: Config, run: RunDir) -> None:
 
 
 def training_rows(context: Context, store: LabelStore) -> list[Row]:
-    """The rows of the pool that every filter let through."""
+    """The rows of the pool that every filter let through; of them, those of `train.share`."""
     decisions = list(store.decisions())
     kept = {decision.row_id for decision in decisions} - dropped_rows(decisions)
+    train = context.config.train
+    if train.share < 1:
+        by_chance = sorted(kept, key=lambda row_id: content_hash(f"{train.seed}:{row_id}"))
+        kept = set(by_chance[: max(1, round(train.share * len(kept)))])
     return [row for row in read_rows(context.run.pool) if row.id in kept]
 
 

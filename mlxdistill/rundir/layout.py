@@ -93,6 +93,14 @@ class RunDir:
         return self.path / "evaluation" / "predictions.jsonl"
 
     @property
+    def learning_curve(self) -> Path:
+        return self.path / "evaluation" / "learning_curve.json"
+
+    @property
+    def children(self) -> Path:
+        return self.path / "children"
+
+    @property
     def prompts(self) -> Path:
         return self.path / "evaluation" / "prompts.json"
 
@@ -103,3 +111,38 @@ class RunDir:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedRun(RunDir):
+    """A run that reads the rows and the labels of another, and keeps what it makes of them in a folder of its own.
+
+    Attributes:
+        parent: the run whose rows and labels they are.
+    """
+
+    parent: RunDir
+
+    @property
+    def pool(self) -> Path:
+        return self.parent.pool
+
+    @property
+    def valid(self) -> Path:
+        return self.parent.valid
+
+    @property
+    def budget(self) -> Path:
+        return self.parent.budget
+
+    @property
+    def test_indist(self) -> Path:
+        return self.parent.test_indist
+
+    @property
+    def test_balanced(self) -> Path:
+        return self.parent.test_balanced
+
+    @property
+    def labels(self) -> Path:
+        return self.parent.labels

@@ -103,6 +103,13 @@ class Manifest:
         self.frozen[name] = fingerprint
         self._write()
 
+    def adopt(self, other: Manifest, stages: Sequence[str]) -> None:
+        """Takes over what another run's stages did: this run goes on from there."""
+        self.stages = {name: other.stages[name] for name in stages} | {
+            name: record for name, record in self.stages.items() if name not in stages
+        }
+        self._write()
+
     def altered_outputs(self, stage: str) -> list[str]:
         """Outputs of a finished stage that are there with other bytes than it wrote."""
         record = self.stages.get(stage)
