@@ -6,12 +6,15 @@ folder in `children/` of the run it came from, with a configuration, a manifest 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlxdistill.config.load import LoadedConfig, load_config
+from mlxdistill.evaluation.measure import reference_labels
+from mlxdistill.evaluation.records import Record, by_system_and_set, read_records
 from mlxdistill.pipeline import STAGES, Options, Reporter, run_stages
+from mlxdistill.rundir.files import read_json
 from mlxdistill.rundir.layout import DerivedRun, RunDir
 from mlxdistill.rundir.manifest import Manifest
 
@@ -47,6 +50,50 @@ def derive(path: Path, settings: Sequence[str], run: RunDir, derivation: Derivat
     stages = [stage for stage in STAGES if stage.name in OWN]
     run_stages(loaded, child, OWN, stages, _OneBar(reporter, derivation.title), Options())
     return child
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What came of a derived run.
+
+    Attributes:
+        folder: relative to the run it came from.
+        rows: how many it learned from.
+        metric: `accuracy`, or `agreement` with the teacher where there is no gold.
+        wrong: system -> set -> row id -> whether it was wrong.
+        groups: set -> row id -> the row's group.
+    """
+
+    folder: str
+    rows: int
+    metric: str
+    wrong: Mapping[str, Mapping[str, Mapping[str, bool]]]
+    groups: Mapping[str, Mapping[str, str | None]]
+
+    def shares_right(self, system: str) -> dict[str, float]:
+        """By set, the share of rows that a system has right."""
+        return {name: 1 - sum(rows.values()) / len(rows) for name, rows in self.wrong[system].items()}
+
+
+def scored(child: DerivedRun, systems: Sequence[str]) -> Scored:
+    """Reads a derived run's evaluation. Raises DataError where it was edited."""
+    found = by_system_and_set(read_records(child.predictions))
+    kind = read_json(child.metrics)["reference"]
+    reference = {name: right for name, right in reference_labels(found, kind).items() if right}
+    return Scored(
+        str(child.path.relative_to(child.parent.path)),
+        Manifest(child).figures("train")["rows_train"],
+        "agreement" if kind == "teacher" else "accuracy",
+        {
+            system: {name: _wrong(found.get((system, name), {}), right) for name, right in reference.items()}
+            for system in systems
+        },
+        {name: {row_id: row.group for row_id, row in found["student", name].items()} for name in reference},
+    )
+
+
+def _wrong(records: Mapping[str, Record], right: Mapping[str, str]) -> dict[str, bool]:
+    return {row_id: records[row_id].prediction != right[row_id] for row_id in sorted(records) if row_id in right}
 
 
 class _OneBar:

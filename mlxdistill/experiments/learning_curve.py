@@ -8,22 +8,18 @@ anew together: each resample of the rows is one of all students at once, because
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlxdistill.config.load import LoadedConfig
 from mlxdistill.errors import UsageError
-from mlxdistill.evaluation.measure import reference_labels
-from mlxdistill.evaluation.records import Record, by_system_and_set, read_records
 from mlxdistill.evaluation.verdict import REPLACEMENT_SET
-from mlxdistill.experiments.derived import Derivation, derive, prepare
+from mlxdistill.experiments.derived import Derivation, Scored, derive, prepare, scored
 from mlxdistill.pipeline import Reporter
-from mlxdistill.rundir.files import read_json, write_json
+from mlxdistill.rundir.files import write_json
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.lock import locked
-from mlxdistill.rundir.manifest import Manifest
 from mlxdistill.statistics.intervals import percentile_ends, percentile_levels
 from mlxdistill.statistics.power_law import fit_power_law
 from mlxdistill.statistics.resampling import Floats, cluster_places, cluster_sums, generator, sums_by_cluster
@@ -36,22 +32,12 @@ FEWEST_POINTS = 3  # numbers of rows, for a curve with three parameters
 METHOD = "bootstrap of test rows and seeds"
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A student of a share of the labels.
-
-    Attributes:
-        rows: how many it learned from.
-        wrong: system -> set -> row id -> whether it was wrong.
-        groups: set -> row id -> the row's group.
-    """
+class Trained(NamedTuple):
+    """A student of a share of the labels, in percent."""
 
     share: int
     seed: int
-    rows: int
-    folder: str
-    wrong: Mapping[str, Mapping[str, Mapping[str, bool]]]
-    groups: Mapping[str, Mapping[str, str | None]]
+    scored: Scored
 
 
 def learning_curve(
@@ -78,7 +64,7 @@ def learning_curve(
             for share in percentages
             for seed in range(first, first + seeds)
         ]
-        outcome = _outcome(trained, run, loaded.config.evaluate.margin, loaded.config.evaluate.bootstrap)
+        outcome = _outcome(trained, loaded.config.evaluate.margin, loaded.config.evaluate.bootstrap)
         write_json(run.learning_curve, outcome)
     return outcome
 
@@ -89,41 +75,25 @@ def _trained(
     title = f"{share} %, seed {seed}"
     changes = (f"train.share={share / 100}", f"train.seed={seed}", "evaluate.baselines=[tfidf_logreg]")
     child = derive(loaded.path, settings, run, Derivation(f"curve-{share}-{seed}", title, changes), reporter)
-    rows = Manifest(child).figures("train")["rows_train"]
-    found = by_system_and_set(read_records(child.predictions))
-    reference = reference_labels(found, read_json(child.metrics)["reference"])
-    wrong = {
-        system: {name: _wrong(found.get((system, name), {}), right) for name, right in reference.items() if right}
-        for system in SYSTEMS
-    }
-    groups = {
-        name: {row_id: record.group for row_id, record in found["student", name].items()} for name in wrong["student"]
-    }
-    shown = ", ".join(
-        f"{decimal(100 - 100 * float(np.mean([*each.values()])))} % on {name}"
-        for name, each in wrong["student"].items()
-    )
-    reporter.end(title, f"{rows:,} rows: {shown}")
-    return Trained(share, seed, rows, str(child.path.relative_to(run.path)), wrong, groups)
+    found = scored(child, SYSTEMS)
+    scores = ", ".join(f"{decimal(100 * right)} % on {name}" for name, right in found.shares_right("student").items())
+    reporter.end(title, f"{found.rows:,} rows: {scores}")
+    return Trained(share, seed, found)
 
 
-def _wrong(records: Mapping[str, Record], right: Mapping[str, str]) -> dict[str, bool]:
-    return {row_id: records[row_id].prediction != right[row_id] for row_id in sorted(records) if row_id in right}
-
-
-def _outcome(trained: Sequence[Trained], run: RunDir, margin: float, resamples: int) -> dict[str, Any]:
+def _outcome(trained: Sequence[Trained], margin: float, resamples: int) -> dict[str, Any]:
     """The content of `evaluation/learning_curve.json`."""
-    reference = read_json(run.path / trained[0].folder / "evaluation" / "metrics.json")["reference"]
-    sets = {name: _curve(trained, name, resamples) for name in trained[0].wrong["student"]}
+    first = trained[0].scored
+    sets = {name: _curve(trained, name, resamples) for name in first.wrong["student"]}
     decided_by = REPLACEMENT_SET if REPLACEMENT_SET in sets else next(iter(sets))
     gain = sets[decided_by]["doubled"]
     return {
         "schema": SCHEMA,
-        "metric": "agreement" if reference == "teacher" else "accuracy",
-        "reference": reference,
+        "metric": first.metric,
         "margin": margin,
         "runs": [
-            {"share": each.share, "seed": each.seed, "rows": each.rows, "folder": each.folder} for each in trained
+            {"share": each.share, "seed": each.seed, "rows": each.scored.rows, "folder": each.scored.folder}
+            for each in trained
         ],
         "sets": sets,
         "advice": {"set": decided_by, "decision": _decision(gain, margin)},
@@ -133,7 +103,7 @@ def _outcome(trained: Sequence[Trained], run: RunDir, margin: float, resamples: 
 
 def _curve(trained: Sequence[Trained], name: str, resamples: int) -> dict[str, Any]:
     shares = sorted({each.share for each in trained})
-    rows = [float(np.mean([each.rows for each in trained if each.share == share])) for share in shares]
+    rows = [float(np.mean([each.scored.rows for each in trained if each.share == share])) for share in shares]
     drawn, seen = {}, {}
     for system in SYSTEMS:
         drawn[system], seen[system] = _errors(trained, shares, system, name, resamples)
@@ -146,7 +116,7 @@ def _curve(trained: Sequence[Trained], name: str, resamples: int) -> dict[str, A
         for place, share in enumerate(shares)
     ]
     return {
-        "n": len(trained[0].wrong["student"][name]),
+        "n": len(trained[0].scored.wrong["student"][name]),
         "points": points,
         **_doubled(np.array(rows), seen["student"], drawn["student"]),
     }
@@ -156,9 +126,11 @@ def _errors(
     trained: Sequence[Trained], shares: Sequence[int], system: str, name: str, resamples: int
 ) -> tuple[Floats, Floats]:
     """The mean error at each share: (resamples, K) of the bootstrap, and (K,) as seen."""
-    ids = sorted(trained[0].wrong[system][name])
-    wrong = np.array([[each.wrong[system][name][row_id] for row_id in ids] for each in trained], dtype=np.float64)
-    clusters = cluster_places([(row_id, trained[0].groups[name][row_id]) for row_id in ids])
+    ids = sorted(trained[0].scored.wrong[system][name])
+    wrong = np.array(
+        [[each.scored.wrong[system][name][row_id] for row_id in ids] for each in trained], dtype=np.float64
+    )
+    clusters = cluster_places([(row_id, trained[0].scored.groups[name][row_id]) for row_id in ids])
     values = np.column_stack([wrong.T, np.ones(len(ids))])
     rng = generator(0)
     sums = cluster_sums(values if clusters is None else sums_by_cluster(values, clusters), resamples, rng)

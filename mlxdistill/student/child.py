@@ -254,7 +254,7 @@ def _absent_labels(rows: list[EncodedRow], encoder: RowEncoder) -> list[str]:
 
 def _check_vocabulary(rows: list[EncodedRow], base: Base) -> None:
     size = base.config.get("vocab_size") or base.config.get("text_config", {}).get("vocab_size")
-    largest = max(max(row.tokens) if row.soft is None else max(*row.tokens, row.soft.ids.max()) for row in rows)
+    largest = max(max(row.tokens) if row.soft is None else max(*row.tokens, int(row.soft.ids.max())) for row in rows)
     if isinstance(size, int) and largest >= size:
         message = f"the tokenizer writes token {largest}, but the model knows only {size} tokens"
         raise ModelError(message, where=str(base.folder), hint="pull the model again, or use another")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from tests_pipeline import run, write_task
 
+from mlxdistill.experiments.derived import Scored
 from mlxdistill.experiments.learning_curve import Trained, _outcome
-from mlxdistill.rundir.files import read_json, write_json
+from mlxdistill.rundir.files import read_json
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.tasks.rows import read_rows
 
@@ -72,10 +73,9 @@ def test_shares_that_cannot_be_are_refused(folder: Path, shares: str) -> None:
     assert refused.stderr.startswith("error: --shares")
 
 
-def outcome_of(tmp_path: Path, errors: dict[int, float], rows: int = 400, seeds: int = 3, margin: float = 0.02) -> dict:
+def outcome_of(errors: dict[int, float], rows: int = 400, seeds: int = 3, margin: float = 0.02) -> dict:
     """Of made-up students, each wrong about its own share of the test rows."""
     rng = np.random.default_rng(5)
-    write_json(tmp_path / "x" / "evaluation" / "metrics.json", {"reference": "gold"})
     hard = rng.random(rows)  # the same rows are hard for all students
     trained = []
     for share, error in errors.items():
@@ -83,18 +83,19 @@ def outcome_of(tmp_path: Path, errors: dict[int, float], rows: int = 400, seeds:
             noise = rng.random(rows) < 0.03
             said = {f"r{place}": bool((hard[place] < error) ^ noise[place]) for place in range(rows)}
             wrong = {system: {"test_balanced": said} for system in ("student", "tfidf_logreg")}
-            trained.append(Trained(share, seed, share * 40, "x", wrong, {"test_balanced": dict.fromkeys(said)}))
-    return _outcome(trained, RunDir(tmp_path), margin, 500)
+            groups = {"test_balanced": dict.fromkeys(said)}
+            trained.append(Trained(share, seed, Scored("x", share * 40, "accuracy", wrong, groups)))
+    return _outcome(trained, margin, 500)
 
 
-def test_a_flat_curve_says_stop_and_a_steep_one_go_on(tmp_path: Path) -> None:
-    flat = outcome_of(tmp_path, dict.fromkeys((5, 10, 25, 50, 75, 100), 0.1))
+def test_a_flat_curve_says_stop_and_a_steep_one_go_on() -> None:
+    flat = outcome_of(dict.fromkeys((5, 10, 25, 50, 75, 100), 0.1))
     assert flat["advice"] == {"set": "test_balanced", "decision": "stop"}
     assert "stop labelling" in flat["sentence"]
-    steep = outcome_of(tmp_path, {5: 0.5, 10: 0.42, 25: 0.32, 50: 0.25, 75: 0.22, 100: 0.2}, rows=2000)
+    steep = outcome_of({5: 0.5, 10: 0.42, 25: 0.32, 50: 0.25, 75: 0.22, 100: 0.2}, rows=2000)
     assert steep["advice"]["decision"] == "go on"
     assert "go on labelling" in steep["sentence"]
     assert steep["sets"]["test_balanced"]["doubled"]["gain"]["value"] == pytest.approx(0.045, abs=0.02)
-    few = outcome_of(tmp_path, {5: 0.5, 50: 0.25, 100: 0.2}, rows=60, seeds=1)
+    few = outcome_of({5: 0.5, 50: 0.25, 100: 0.2}, rows=60, seeds=1)
     assert few["advice"]["decision"] == "undecided"
-    assert outcome_of(tmp_path, {50: 0.2, 100: 0.1})["advice"]["decision"] == "unknown"
+    assert outcome_of({50: 0.2, 100: 0.1})["advice"]["decision"] == "unknown"
