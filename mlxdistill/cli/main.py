@@ -33,6 +33,7 @@ COMMANDS = (
     "predict",
     "labels",
     "learning_curve",
+    "sweep",
     "runs",
     "config",
 )

@@ -173,7 +173,7 @@ def _texts(path: Path) -> dict[str, str]:
 
 def _differences(first: RunDir, second: RunDir) -> dict[str, list[Any]]:
     before, after = (
-        _flat(load_config(run.config, environment={}).config.model_dump(mode="json")) for run in (first, second)
+        flat(load_config(run.config, environment={}).config.model_dump(mode="json")) for run in (first, second)
     )
     keys = [*before, *(key for key in after if key not in before)]
     return {
@@ -181,14 +181,15 @@ def _differences(first: RunDir, second: RunDir) -> dict[str, list[Any]]:
     }
 
 
-def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration by key paths."""
+    values: dict[str, Any] = {}
     for name, value in section.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
+            values |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            values[prefix + name] = value
+    return values
 
 
 def remove_run(run: RunDir) -> None:

@@ -97,6 +97,10 @@ class RunDir:
         return self.path / "evaluation" / "learning_curve.json"
 
     @property
+    def sweep(self) -> Path:
+        return self.path / "evaluation" / "sweep.json"
+
+    @property
     def children(self) -> Path:
         return self.path / "children"
 
