@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlxdistill.errors import ModelError
@@ -14,6 +15,7 @@ from mlxdistill.platform.models import find_gguf
 from mlxdistill.report.data import FunnelStep, Mistake, ModelFile, ReportData, TrainPoint
 from mlxdistill.report.page import write_report
 from mlxdistill.rundir.files import file_sha256, read_json, read_jsonl
+from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.manifest import Work, package_versions
 from mlxdistill.tasks.rows import canonical_json, content_hash, read_rows
 
@@ -25,7 +27,7 @@ def _inputs(context: Context) -> Mapping[str, Any]:
     return {
         "metrics": file_sha256(context.run.metrics),
         "predictions": file_sha256(context.run.predictions),
-        "prompts": file_sha256(context.run.prompts) if context.run.prompts.exists() else None,
+        **{name: file_sha256(path) for name, path in _experiments(context.run).items() if path.exists()},
         "report": context.config.report.model_dump(mode="json"),
         "name": context.config.name,
         "settings": context.config.model_dump(mode="json", include=SETTINGS),
@@ -53,11 +55,16 @@ def _work(context: Context) -> Result:
             for name, teacher in context.config.teachers.items()
             if (file := _model_file(teacher.model)) is not None
         },
-        prompts=read_json(run.prompts) if run.prompts.exists() else None,
+        **{name: read_json(path) if path.exists() else None for name, path in _experiments(run).items()},
     )
     write_report(run, data)
     tested = sum(size["n"] for size in metrics["sets"].values())
     return Result((run.report,), Work(rows_in=tested, rows_out=len(mistakes)), {}, str(run.report))
+
+
+def _experiments(run: RunDir) -> dict[str, Path]:
+    """The results of experiments, which a report shows where they were made."""
+    return {"prompts": run.prompts, "learning_curve": run.learning_curve, "sweep": run.sweep}
 
 
 def _curve(figures: Mapping[str, Any]) -> tuple[TrainPoint, ...]:

@@ -92,6 +92,7 @@ class ReportData:
             `combine`.
         teacher_files: by its name, each teacher's GGUF; none for recorded answers, and where the file is gone.
         prompts: `evaluation/prompts.json` as read; None where no prompts were compared.
+        learning_curve, sweep: the same of these experiments.
     """
 
     name: str
@@ -106,3 +107,5 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     teacher_files: Mapping[str, ModelFile] = field(default_factory=dict)
     prompts: Mapping[str, Any] | None = None
+    learning_curve: Mapping[str, Any] | None = None
+    sweep: Mapping[str, Any] | None = None

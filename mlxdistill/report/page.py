@@ -12,6 +12,7 @@ from pathlib import Path
 from mlxdistill.report.calibration import calibration_section
 from mlxdistill.report.classes import confusion_section
 from mlxdistill.report.data import ReportData
+from mlxdistill.report.experiments import learning_curve_section, sweep_section
 from mlxdistill.report.mistakes import mistakes_section
 from mlxdistill.report.origin import origin_section
 from mlxdistill.report.outcome import comparisons_section, key_figures, replacement, retention_section
@@ -48,6 +49,8 @@ def render_report(data: ReportData) -> str:
         training_section(data.training),
         funnel_section(data.funnel),
         *([prompts_section(data.prompts)] if data.prompts else []),
+        *([learning_curve_section(data.learning_curve)] if data.learning_curve else []),
+        *([sweep_section(data.sweep)] if data.sweep else []),
         mistakes_section(metrics, data.predictions, data.mistakes),
         origin_section(data),
     ]
