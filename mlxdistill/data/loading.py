@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlxdistill.data.fields import Columns, MadeRow, RowMaker, check_columns
 from mlxdistill.data.readers import read_source
 from mlxdistill.data.source import Source
+from mlxdistill.data.spool import RowSpool, text_key
 from mlxdistill.errors import DataError
 from mlxdistill.tasks.lines import BadLine, BadLines
 from mlxdistill.tasks.protocols import Progress
-from mlxdistill.tasks.rows import Row, content_hash, normalised
 
 PROGRESS_ROWS = 2000
 
@@ -23,7 +23,6 @@ class LoadedRows:
 
     Attributes:
         rows: in the file's order; for a source without its exact duplicates.
-        keys: each row's `duplicate_key`, in the same order.
         read: rows and bad lines together.
         duplicates: rows whose normalised text an earlier row has.
         conflicts: those of them whose gold differs from that row's.
@@ -32,8 +31,7 @@ class LoadedRows:
     """
 
     where: str
-    rows: tuple[Row, ...]
-    keys: tuple[str, ...]
+    rows: RowSpool
     read: int
     duplicates: int
     conflicts: int
@@ -43,12 +41,7 @@ class LoadedRows:
 
     @property
     def has_gold(self) -> bool:
-        return any(row.gold is not None for row in self.rows)
-
-
-def duplicate_key(row: Row) -> str:
-    """Equal for rows that are exact duplicates."""
-    return content_hash(normalised(row.text))
+        return bool((self.rows.classes >= 0).any())
 
 
 class Loader:
@@ -57,11 +50,13 @@ class Loader:
     Args:
         maker: what makes a row of a record.
         bad: where bad lines go.
+        new_spool: an empty place for a file's rows.
     """
 
-    def __init__(self, maker: RowMaker, bad: BadLines, progress: Progress) -> None:
+    def __init__(self, maker: RowMaker, bad: BadLines, new_spool: Callable[[], RowSpool], progress: Progress) -> None:
         self._maker = maker
         self._bad = bad
+        self._new_spool = new_spool
         self._progress = progress
 
     def load_source(self, path: Path, *, gold_is_elsewhere: bool) -> LoadedRows:
@@ -74,30 +69,29 @@ class Loader:
         """
         columns = self._maker.columns
         required = [column for column in columns.keys if not (gold_is_elsewhere and column == columns.gold)]
-        return self._load(path, required, keep_duplicates=False)
+        return self._load(path, required, is_given=False)
 
     def load_given(self, path: Path) -> LoadedRows:
-        """A given set, as it is: duplicates are counted and kept, ids and groups may be missing.
+        """A given set, as it is: duplicates are counted and kept, ids, groups and times may be missing.
 
         Raises as `load_source`.
         """
         text = self._maker.columns.text
-        return self._load(path, () if text is None else (text,), keep_duplicates=True)
+        return self._load(path, () if text is None else (text,), is_given=True)
 
-    def _load(self, path: Path, required: Collection[str], *, keep_duplicates: bool) -> LoadedRows:
+    def _load(self, path: Path, required: Collection[str], *, is_given: bool) -> LoadedRows:
         columns = self._maker.columns
         source = read_source(path, [*columns.keys, *columns.other_gold])
         seen: dict[str, None] = dict.fromkeys(source.columns or ())
         if source.columns is not None:
             check_columns(columns, source, seen, _required(columns, required, seen))
         bad_before = len(self._bad.records)
-        first_of: dict[str, int] = {}
-        line_of: dict[str, int] = {}
-        rows: list[Row] = []
-        keys: list[str] = []
+        first_of: dict[int, int] = {}
+        line_of: dict[str | int, int] = {}
+        rows = self._new_spool()
         read = duplicates = conflicts = 0
         first_bad: BadLine | None = None
-        for item in self._made(source, seen):
+        for item in self._made(source, seen, timed=not is_given):
             read += 1
             if isinstance(item, MadeRow) and item.own_id and item.row.id in line_of:
                 reason = f"the id {item.row.id!r} was already used in line {line_of[item.row.id]}"
@@ -106,37 +100,25 @@ class Loader:
                 self._bad.add(source.where, item)
                 first_bad = first_bad or item
                 continue
-            row = item.row
-            key = duplicate_key(row)
+            row, key = item.row, text_key(item.row.text)
             first = first_of.setdefault(key, len(rows))
             if first < len(rows):
                 duplicates += 1
-                earlier = rows[first]
-                conflicts += None not in (row.gold, earlier.gold) and row.gold != earlier.gold
-                if not keep_duplicates:
-                    rows[first] = replace(earlier, gold=earlier.gold if earlier.gold is not None else row.gold)
+                gold = rows.gold(first)
+                conflicts += None not in (row.gold, gold) and row.gold != gold
+                if not is_given:
+                    rows.set_gold(first, gold if gold is not None else row.gold)
                     continue
             line_of.setdefault(row.id, item.number)
-            rows.append(row)
-            keys.append(key)
+            rows.append(row, key, item.time)
         if source.columns is None and seen:
             check_columns(columns, source, seen, _required(columns, required, seen))
-        if not rows:
+        if not len(rows):
             raise self._nothing(source, read, bad_before)
         bad_lines = len(self._bad.records) - bad_before
-        return LoadedRows(
-            source.where,
-            tuple(rows),
-            tuple(keys),
-            read,
-            duplicates,
-            conflicts,
-            bad_lines,
-            first_bad,
-            columns=tuple(seen),
-        )
+        return LoadedRows(source.where, rows, read, duplicates, conflicts, bad_lines, first_bad, tuple(seen))
 
-    def _made(self, source: Source, seen: dict[str, None]) -> Iterator[MadeRow | BadLine]:
+    def _made(self, source: Source, seen: dict[str, None], *, timed: bool) -> Iterator[MadeRow | BadLine]:
         number = 0
         for number, record in enumerate(source.records, start=1):
             if number % PROGRESS_ROWS == 0:
@@ -146,7 +128,7 @@ class Loader:
                 continue
             if source.columns is None:
                 seen.update(dict.fromkeys(record.values))
-            yield self._maker.make(record, source.class_names)
+            yield self._maker.make(record, source.class_names, timed=timed)
         if number:
             self._progress.advance(number, number)
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from mlxdistill.data.deck import Deck, apportion
+import numpy as np
+from numpy.typing import NDArray
+
+from mlxdistill.data.deck import SMALLER_UNITS, Cards, Deck, Places, apportion
+from mlxdistill.data.latest import latest
 from mlxdistill.errors import DataError
 from mlxdistill.tasks.rows import Row
-
-SELECTION, CALIBRATION = "selection", "calibration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,25 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The sets, each in the order of the source; None: not drawn.
+    """The places of the rows of each set, ascending; None: not drawn.
 
-    `left_out` counts the rows of allotted groups that no set has.
+    `left_out` counts the rows of allotted units (`data/deck.py`) that no set has; `left_out_by_time` the others that
+    none has.
     """
 
-    pool: tuple[Row, ...]
-    valid: tuple[Row, ...] | None
-    test_indist: tuple[Row, ...] | None
-    test_balanced: tuple[Row, ...] | None
+    pool: Places
+    valid: Places | None
+    test_indist: Places | None
+    test_balanced: Places | None
     left_out: int
     notes: tuple[str, ...]
+    left_out_by_time: int = 0
+
+    @property
+    def sets(self) -> dict[str, Places]:
+        """Those that were drawn, and the pool."""
+        drawn = {"valid": self.valid, "test_indist": self.test_indist, "test_balanced": self.test_balanced}
+        return {"pool": self.pool, **{name: places for name, places in drawn.items() if places is not None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,48 @@ class BalancedDraw:
     notes: tuple[str, ...]
 
 
-def draw_splits(rows: Sequence[Row], labels: Sequence[str], wanted: Wanted, seed: int) -> Splits:
-    """Draws test_balanced, test_indist and valid from the rows, which have distinct ids; what is left is the pool.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be drawn from some rows.
+
+    Attributes:
+        counts: rows for each set; test_balanced has `per_label` for each label, 0 where it is not drawn yet.
+        natural: how many rows have each label, of those with gold; without any, all rows under None.
+        notes: what the user should know of it.
+    """
+
+    counts: dict[str, int]
+    per_label: int
+    natural: Counter[str | None]
+    rows: int
+    notes: list[str]
+
+    def budget(self, *names: str) -> int:
+        """How many rows the units allotted to some sets may have together: their share of half of all rows."""
+        count = sum(self.counts[name] for name in names)
+        return max(count, self.rows * count // (2 * sum(self.counts.values())))
+
+
+def asked_of(cards: Cards, wanted: Wanted) -> Asked:
+    """Raises DataError where the sets would take more than half of the rows, or test_balanced lacks a label."""
+    natural = class_counts(cards)
+    golden = natural.total() - natural[None]
+    notes: list[str] = []
+    counts = wanted.counts
+    per_label = 0
+    if "test_balanced" in counts and golden:
+        per_label = _rows_per_label(natural, cards.labels, counts["test_balanced"], notes)
+        counts["test_balanced"] = per_label * len(cards.labels)
+    _check_sizes(len(cards), golden, counts)
+    if "test_balanced" in counts and not golden:
+        notes.append("no gold: test_balanced is drawn from the teacher's answers, after labelling")
+    if golden:
+        del natural[None]
+    return Asked(counts, per_label, natural, len(cards), notes)
+
+
+def draw_splits(cards: Cards, wanted: Wanted) -> Splits:
+    """Draws test_balanced, test_indist and valid from rows with distinct ids; what is left is the pool.
 
     With gold, sets are drawn from rows with gold: test_balanced with the same number for each label, the others in
     the proportions of all rows with gold. Without any gold they are random, and test_balanced is not drawn yet
@@ -63,44 +113,58 @@ def draw_splits(rows: Sequence[Row], labels: Sequence[str], wanted: Wanted, seed
 
     Raises DataError where the sets would take more than half of the rows, or a label has no row for test_balanced.
     """
-    golden = [row for row in rows if row.gold is not None]
-    notes: list[str] = []
-    counts = wanted.counts
-    per_label = 0
-    if golden and "test_balanced" in counts:
-        per_label = _rows_per_label(Counter(row.gold for row in golden), labels, counts["test_balanced"], notes)
-        counts["test_balanced"] = per_label * len(labels)
-    _check_sizes(len(rows), len(golden), counts)
-    deck = Deck(rows, lambda row: row.gold, seed)
-    budgets = {name: _budget(len(rows), counts, name) for name in counts}
-    drawn: dict[str, tuple[Row, ...]] = {}
-    if golden and per_label:
-        drawn["test_balanced"] = deck.draw_balanced(labels, per_label, budgets["test_balanced"], notes)
-    natural = Counter(row.gold for row in (golden or rows))
-    for name in ("test_indist", "valid"):
-        if name in counts:
-            quotas = _quotas(counts[name], natural, deck.available)
-            # Validation rows are many and choose together; test rows speak one by one, and most for themselves
-            # when each is of a group of its own.
-            whole = deck.draw_whole(quotas) if name == "valid" else ()
-            there = Counter(row.gold for row in whole)
-            missing = {label: max(0, count - there[label]) for label, count in quotas.items()}
-            missing = dict(zip(missing, _at_most(counts[name] - len(whole), missing.values()), strict=True))
-            drawn[name] = (*whole, *deck.draw(missing, budgets[name] - len(whole)))
-            _check_filled(name, len(drawn[name]), counts[name], notes)
-    if not golden and "test_balanced" in counts:
-        notes.append("no gold: test_balanced is drawn from the teacher's answers, after labelling")
-    if golden and len(golden) < len(rows):
-        notes.append(f"rows without gold, all of them in the pool: {len(rows) - len(golden):,} of {len(rows):,}")
-    valid = drawn.get("valid")
+    asked = asked_of(cards, wanted)
+    deck = Deck(cards)
+    drawn = draw_tests(deck, cards, asked)
+    if "valid" in asked.counts:
+        # Validation rows are many and choose together; test rows speak one by one, and most for themselves when each
+        # is of a unit of its own.
+        drawn["valid"] = draw_natural(deck, cards, asked, "valid", whole=True)
+    golden = asked.natural.total()
+    if golden < len(cards):
+        asked.notes.append(f"rows without gold, all of them in the pool: {len(cards) - golden:,} of {len(cards):,}")
     return Splits(
         pool=deck.pool,
-        valid=None if valid is None else halved(valid, seed),
+        valid=drawn.get("valid"),
         test_indist=drawn.get("test_indist"),
         test_balanced=drawn.get("test_balanced"),
         left_out=deck.left_out,
-        notes=tuple(notes),
+        notes=tuple(asked.notes),
     )
+
+
+def draw_tests(deck: Deck, cards: Cards, asked: Asked) -> dict[str, Places]:
+    """The test sets that are asked for, as far as there is gold for them."""
+    drawn: dict[str, Places] = {}
+    if asked.per_label:
+        budget = asked.budget("test_balanced")
+        drawn["test_balanced"] = deck.draw_balanced(cards.labels, asked.per_label, budget, asked.notes)
+    if "test_indist" in asked.counts:
+        drawn["test_indist"] = draw_natural(deck, cards, asked, "test_indist", whole=False)
+    return drawn
+
+
+def class_counts(cards: Cards) -> Counter[str | None]:
+    """How many rows have each label, in the order of the labels; under None: those without."""
+    found = np.bincount(cards.classes + 1, minlength=len(cards.labels) + 1).tolist()
+    return Counter(dict(zip((*cards.labels, None), [*found[1:], found[0]], strict=True)))
+
+
+def draw_natural(deck: Deck, cards: Cards, asked: Asked, name: str, *, whole: bool) -> Places:
+    """Rows for a set in the natural proportions. `whole`: of units that are taken entire, as far as that goes."""
+    count, budget = asked.counts[name], asked.budget(name)
+    quotas = quotas_of(count, asked.natural, deck.available)
+    taken = deck.draw_whole(quotas) if whole else np.empty(0, np.int64)
+    there = class_counts(cards.only(taken))
+    missing = {label: max(0, quota - there[label]) for label, quota in quotas.items()}
+    missing = dict(zip(missing, _at_most(count - len(taken), missing.values()), strict=True))
+    drawn = np.sort(np.concatenate([taken, deck.draw(missing, budget - len(taken))]))
+    if not len(drawn):
+        hint = SMALLER_UNITS + "or give a file for this set"
+        raise DataError(f"the groups are too large to draw any row for {name}", where="data.group", hint=hint)
+    if len(drawn) < count:
+        asked.notes.append(f"{name} has {len(drawn):,} rows, not {count:,}: the groups are too large to give more")
+    return drawn
 
 
 def draw_balanced(
@@ -108,11 +172,13 @@ def draw_balanced(
 ) -> BalancedDraw:
     """Draws test_balanced from a labelled pool, by the label that `label_of` gives for each row's id.
 
-    Rows without a label are not drawn. Labels that no row has are left out, with a note. Raises DataError where
-    fewer than two labels have rows.
+    Rows without a label are not drawn. Labels that no row has are left out, with a note. Where rows have a time
+    (`meta["time"]`, see `data.times.shown_time`), the latest of them are drawn from. Raises DataError where fewer than
+    two labels have rows.
     """
     notes: list[str] = []
-    counts: Counter[str | None] = Counter(label_of[row.id] for row in rows if row.id in label_of)
+    cards = Cards.of(rows, lambda row: label_of.get(row.id), labels, seed)
+    counts = class_counts(cards)
     present = [label for label in labels if counts[label]]
     if len(present) < 2:
         hint = "check the teacher's answers, or give a file under data.test.balanced"
@@ -121,9 +187,33 @@ def draw_balanced(
     if absent:
         notes.append(f"test_balanced has no row of {_named(absent)}: the teacher answered so for no row")
     per_label = _rows_per_label(counts, present, total, notes)
-    deck = Deck(rows, lambda row: label_of.get(row.id), seed)
-    drawn = deck.draw_balanced(present, per_label, max(len(rows) // 2, per_label * len(present)), notes)
-    return BalancedDraw(drawn, tuple(notes))
+    budget = max(len(rows) // 2, per_label * len(present))
+    places = np.arange(len(rows))
+    if all("time" in row.meta for row in rows):
+        _, times = np.unique([row.meta["time"] for row in rows], return_inverse=True)
+        places = latest(cards, times, dict.fromkeys(present, per_label), budget)
+        per_label = per_label_among(class_counts(cards.only(places)), present, per_label, len(places), notes)
+    drawn = places[Deck(cards.only(places)).draw_balanced(present, per_label, budget, notes)]
+    return BalancedDraw(tuple(rows[place] for place in drawn.tolist()), tuple(notes))
+
+
+def per_label_among(
+    there: Mapping[str | None, int], labels: Sequence[str], per_label: int, latest: int, notes: list[str]
+) -> int:
+    """How many rows of each label test_balanced gets where it is drawn from the latest rows, which hold `there`."""
+    rarest = min(labels, key=lambda label: there[label])
+    if not there[rarest]:
+        raise DataError(
+            f"test_balanced needs rows of every label, and among the latest {latest:,} rows is none of {rarest!r}",
+            where="data.time",
+            hint="give a file under data.test.balanced, set it to null, or leave data.time out",
+        )
+    if there[rarest] < per_label:
+        notes.append(
+            f"test_balanced has {there[rarest]} rows a label, not {per_label}: "
+            f"the latest {latest:,} rows have no more of {rarest!r} for it"
+        )
+    return min(per_label, there[rarest])
 
 
 def _at_most(total: int, counts: Iterable[int]) -> Iterator[int]:
@@ -134,27 +224,26 @@ def _at_most(total: int, counts: Iterable[int]) -> Iterator[int]:
         yield share
 
 
-def halved(rows: Sequence[Row], seed: int) -> tuple[Row, ...]:
-    """The validation rows with `meta["half"]`: selection or calibration, as equal in size and class balance as whole
-    groups allow."""
-    deck = Deck(rows, lambda row: row.gold, seed)
-    totals: Counter[str] = Counter()
-    by_class: Counter[tuple[str | None, str]] = Counter()
-    half_of: dict[int, str] = {}
+def halved(cards: Cards) -> NDArray[np.bool_]:
+    """Which of the validation rows calibrate; the others select. As equal in size and class balance as whole units
+    allow."""
+    deck = Deck(cards)
+    totals = [0, 0]
+    by_class: Counter[tuple[int, int]] = Counter()
+    half_of: dict[int, int] = {}
     for label in sorted(deck.by_class, key=str):
-        for group in deck.by_class[label]:
-            members = [index for index in deck.groups[group] if index not in half_of]
-            half = min(
-                (SELECTION, CALIBRATION), key=lambda half: (by_class[label, half], totals[half], half != SELECTION)
-            )
-            for index in members:
-                half_of[index] = half
+        number = cards.labels.index(label) if label is not None else -1
+        for unit in deck.by_class[label]:
+            members = [place for place in deck.members(unit) if place not in half_of]
+            half = min((0, 1), key=lambda half: (by_class[number, half], totals[half], half))
+            for place in members:
+                half_of[place] = half
                 totals[half] += 1
-                by_class[rows[index].gold, half] += 1
-    return tuple(replace(row, meta={**row.meta, "half": half_of[index]}) for index, row in enumerate(rows))
+                by_class[int(cards.classes[place]), half] += 1
+    return np.array([half_of[place] for place in range(len(cards))], np.bool_)
 
 
-def _quotas(
+def quotas_of(
     total: int, natural: Mapping[str | None, int], available: Mapping[str | None, int]
 ) -> dict[str | None, int]:
     """The natural shares; what a class no longer has is taken from the others in proportion to what they have left."""
@@ -202,19 +291,6 @@ def _check_sizes(rows: int, golden: int, counts: Mapping[str, int]) -> None:
     example = ", ".join(f"{key}: {count}" for key, count in smaller.items())
     hint = "add rows" if 0 in smaller.values() else f"add rows, or lower the sets, for example {example}"
     raise DataError(message, where="data", hint=hint)
-
-
-def _check_filled(name: str, count: int, asked: int, notes: list[str]) -> None:
-    if count == 0:
-        hint = "set data.group: null, add rows, or give a file for this set"
-        raise DataError(f"the groups are too large to draw any row for {name}", where="data.group", hint=hint)
-    if count < asked:
-        notes.append(f"{name} has {count:,} rows, not {asked:,}: the groups are too large to give more")
-
-
-def _budget(rows: int, counts: Mapping[str, int], name: str) -> int:
-    """How many rows the groups allotted to a set may have together: its share of half of all rows."""
-    return max(counts[name], rows * counts[name] // (2 * sum(counts.values())))
 
 
 def _named(labels: Sequence[str]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +15,12 @@ from typing import Any
 
 from mlxdistill.errors import DataError
 from mlxdistill.rundir.files import read_jsonl, write_jsonl
+
+# Runs of more combining characters are parted before they are normalised, as in Unicode's Stream-Safe Text Format
+# (UAX 15): sorting a run takes the square of its length, and no language has runs of more than a few.
+MOST_COMBINING = 30
+_PARTED_BY = "\u034f"
+_MAY_COMBINE = re.compile(f"[\u0300-\U0010ffff]{{{MOST_COMBINING}}}")  # quickly tells most texts that hold no such run
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,8 @@ class Row:
         text: what the models read.
         gold: the label known to be right, or None.
         meta: what else came along. `meta["group"]` names the rows that belong together (a customer, a thread);
+            `meta["component"]` those that are near duplicates of one another, directly or through others, by the id of
+            the first of them; `meta["time"]` says when the row was written (ISO 8601, UTC, as a string that sorts);
             `meta["answer"]` and `meta["answer_outcome"]` hold what a request log recorded.
     """
 
@@ -45,7 +56,22 @@ class Row:
 
 def normalised(text: str) -> str:
     """The text as duplicates are compared: NFKC, case folded, white space runs as one space."""
+    if not text.isascii() and _MAY_COMBINE.search(text):
+        text = _combining_run().sub(lambda run: run.group() + _PARTED_BY, text)
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@functools.cache
+def _combining_run() -> re.Pattern[str]:
+    marks = "".join(filter(_combines, map(chr, range(sys.maxunicode + 1))))
+    return re.compile(f"[{marks}]{{{MOST_COMBINING}}}(?=[{marks}])")
+
+
+def _combines(character: str) -> bool:
+    if unicodedata.combining(character):
+        return True
+    parts = unicodedata.normalize("NFKD", character) if unicodedata.decomposition(character) else character
+    return unicodedata.combining(parts[0]) > 0
 
 
 def content_hash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which texts are nearly the same as an earlier one.
+"""Which texts are nearly the same as an earlier one, and which belong together because near duplicates join them.
 
 Nearly the same: the Jaccard similarity of their sets of five characters reaches a threshold. Candidates come from
 MinHash signatures cut into bands (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4): two texts meet
@@ -6,8 +6,9 @@ where a whole band agrees. Bands are chosen by the S-curve 1 - (1 - s**rows)**ba
 threshold meet with a probability of 99 %; bands that balance both kinds of error instead, as is usual, miss more than
 half of those pairs. Every candidate is then compared exactly, so no pair is reported that is none.
 
-A text takes the first earlier text that it is itself similar to and that stands for itself. So nothing is passed on
-along a chain of texts each a little different from the last.
+Where one text is to stand for others (`near_duplicates`), each takes the first earlier text that it is itself similar
+to and that stands for itself: nothing is passed on along a chain of texts each a little different from the last. Where
+none may be torn from another (`duplicate_components`), the whole chain is one component.
 
 Texts, signatures and bands lie in temporary files; in memory stand the texts that met another.
 """
@@ -17,33 +18,37 @@ from __future__ import annotations
 import itertools
 import math
 import tempfile
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlxdistill.text.shingles import Signatures, shingles, signatures
+from mlxdistill.text.comparing import TextSpool
+from mlxdistill.text.joining import Joining
+from mlxdistill.text.shingles import Signatures, signatures
 
 RECALL = 0.99
 MOST_HASHES = 160
+COMPONENT_RECALL = 0.999
+COMPONENT_HASHES = 96
 MOST_MET = 256  # texts of one bucket that stand for themselves; those beyond are met in other buckets or not at all
 SURELY = 4.0  # standard deviations under the threshold at which a signature rules a pair out
 MOST_COMPARED = 64  # texts that one is compared with exactly; where more are likely, the likeliest
-KEPT_CHARACTERS = 1_000_000  # of texts whose shingles are kept between comparisons
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def bands_for(threshold: float) -> tuple[int, int]:
-    """Bands and their rows (hashes each): as many rows as allow RECALL at the threshold, for the fewest candidates."""
+def bands_for(threshold: float, recall: float = RECALL, most_hashes: int = MOST_HASHES) -> tuple[int, int]:
+    """Bands and their rows (hashes each): as many rows as allow the recall at the threshold, for the fewest
+    candidates."""
     best = (1, 1)
-    for rows in range(1, MOST_HASHES + 1):
+    for rows in range(1, most_hashes + 1):
         meets = threshold**rows
-        bands = 1 if meets == 1 else math.ceil(math.log(1 - RECALL) / math.log1p(-meets))
-        if rows > 1 and bands * rows > MOST_HASHES:
+        bands = 1 if meets == 1 else math.ceil(math.log(1 - recall) / math.log1p(-meets))
+        if rows > 1 and bands * rows > most_hashes:
             break
         best = (bands, rows)
     return best
@@ -60,7 +65,7 @@ def near_duplicates(texts: Iterable[str], threshold: float) -> NDArray[np.int64]
     """
     bands, rows = bands_for(threshold)
     with tempfile.TemporaryFile() as text_file, tempfile.TemporaryFile() as marks, tempfile.TemporaryFile() as keys:
-        spool = _Spool(text_file)
+        spool = TextSpool(text_file)
         for part in signatures(spool.passing(texts), bands * rows):
             marks.write(part.astype(np.uint8).tobytes())
             keys.write(_band_keys(part, bands).tobytes())
@@ -73,45 +78,33 @@ def near_duplicates(texts: Iterable[str], threshold: float) -> NDArray[np.int64]
         return _representatives(spool, np.memmap(marks, np.uint8, "r", shape=(count, bands * rows)), buckets, threshold)
 
 
-class _Spool:
-    """Texts in a file, by their place."""
+def duplicate_components(texts: Iterable[str], threshold: float, *, folder: Path | None = None) -> NDArray[np.int64]:
+    """For each text the place of the first text of its component: of those that near duplicates join, directly or
+    through others.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._ends = array("q", [0])
-        self._shingles: dict[int, set[str]] = {}
-        self._kept_characters = 0
+    Two texts are joined where their similarity was compared exactly and reaches the threshold. Of up to
+    `joining.EXHAUSTIVE` texts all pairs are looked at, and none is missed; of more, a pair exactly at the threshold is
+    missed with a probability of one in a thousand, unless others join it, and more similar ones less often. Only in
+    crowds of texts too alike to be all compared (`text.joining`) some are joined unseen. Cost is linear.
 
-    def __len__(self) -> int:
-        return len(self._ends) - 1
+    Args:
+        texts: as of `near_duplicates`.
+        threshold: likewise, 0.05 at least.
+        folder: where the temporary files lie; None: where the system has them.
 
-    def passing(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts, each written down as it passes."""
-        for text in texts:
-            self._ends.append(self._ends[-1] + self._file.write(text.encode("utf-8", "surrogatepass")))
-            yield text
-
-    def similar(self, place: int, other: int, threshold: float) -> bool:
-        ours, theirs = self._set(place), self._set(other)
-        fewer, more = sorted((len(ours), len(theirs)))
-        if fewer / more < threshold:
-            return False
-        common = len(ours & theirs)
-        return common / (fewer + more - common) >= threshold
-
-    def _set(self, place: int) -> set[str]:
-        known = self._shingles.get(place)
-        if known is not None:
-            return known
-        start, end = self._ends[place], self._ends[place + 1]
-        self._file.seek(start)
-        found = shingles(self._file.read(end - start).decode("utf-8", "surrogatepass"))
-        self._kept_characters += end - start
-        if self._kept_characters > KEPT_CHARACTERS:
-            self._shingles.clear()
-            self._kept_characters = end - start
-        self._shingles[place] = found
-        return found
+    Raises OSError where the temporary files find no room.
+    """
+    bands, rows = bands_for(threshold, COMPONENT_RECALL, COMPONENT_HASHES)
+    hashes = max(COMPONENT_HASHES, -(-bands * rows // 8) * 8)
+    with tempfile.TemporaryFile(dir=folder) as text_file, tempfile.TemporaryFile(dir=folder) as marks:
+        spool = TextSpool(text_file)
+        for part in signatures(spool.passing(texts), hashes):
+            marks.write(part.astype(np.uint8).tobytes())
+        if len(spool) < 2:
+            return np.arange(len(spool))
+        marks.flush()
+        known = np.memmap(marks, np.uint8, "r", shape=(len(spool), hashes))
+        return Joining(spool, known, threshold).components(bands, rows)
 
 
 def _band_keys(part: Signatures, bands: int) -> NDArray[np.uint64]:
@@ -160,7 +153,9 @@ def _buckets(keys: NDArray[np.uint64]) -> _Buckets:
     return _Buckets(starts, all_members, all_members[by_text], all_buckets[by_text])
 
 
-def _representatives(spool: _Spool, marks: NDArray[np.uint8], buckets: _Buckets, threshold: float) -> NDArray[np.int64]:
+def _representatives(
+    spool: TextSpool, marks: NDArray[np.uint8], buckets: _Buckets, threshold: float
+) -> NDArray[np.int64]:
     """Goes through the texts in order. The beginning of each bucket becomes the list of those of its texts that stand
     for themselves; they are never more than the members gone through."""
     found = np.arange(len(marks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -25,7 +26,8 @@ teacher: {model: embedded:teacher}
 student: {model: embedded:student}
 """
 ROWS = "".join(
-    json.dumps({"text": f"text number {number}", "gold": ("ok", "toxic")[number % 2]}) + "\n" for number in range(60)
+    json.dumps({"text": f"text {hashlib.md5(b'%d' % number).hexdigest()}", "gold": ("ok", "toxic")[number % 2]}) + "\n"
+    for number in range(60)
 )
 
 

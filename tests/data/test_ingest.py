@@ -17,7 +17,7 @@ needs_shared = pytest.mark.skipif(
 )
 
 TASK = ClassificationTask("Decide.", (Label("ok", "", "ok"), Label("toxic", "", "toxic")))
-SMALL = {"valid": 4, "test": {"indist": 4, "balanced": 4}}
+SMALL = {"valid": 4, "test": {"indist": 4, "balanced": 4}, "near_duplicates": None}
 
 
 def config(source, **settings):

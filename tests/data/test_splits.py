@@ -3,14 +3,17 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlxdistill.data.deck import apportion
-from mlxdistill.data.splits import Wanted, draw_balanced, draw_splits, halved
+from mlxdistill.data import splits as module
+from mlxdistill.data.deck import Cards, apportion
+from mlxdistill.data.splits import Wanted, draw_balanced
 from mlxdistill.errors import DataError
 from mlxdistill.tasks.rows import Row
 
@@ -22,6 +25,25 @@ def rows_of(golds, groups=None):
         Row(f"r{index}", f"text {index}", gold, {} if groups is None else {"group": str(groups[index])})
         for index, gold in enumerate(golds)
     ]
+
+
+def draw_splits(rows, labels, wanted, seed):
+    """The sets as rows."""
+    splits = module.draw_splits(Cards.of(rows, lambda row: row.gold, labels, seed), wanted)
+    sets = {"valid": None, "test_indist": None, "test_balanced": None}
+    sets |= {name: tuple(rows[place] for place in places) for name, places in splits.sets.items()}
+    if sets["valid"] is not None:
+        sets["valid"] = halved(sets["valid"], seed, labels)
+    return SimpleNamespace(**sets, left_out=splits.left_out, notes=splits.notes)
+
+
+def halved(rows, seed, labels=LABELS):
+    calibrates = module.halved(Cards.of(rows, lambda row: row.gold, labels, seed))
+    halves = ("selection", "calibration")
+    return tuple(
+        replace(row, meta={**row.meta, "half": halves[half]})
+        for row, half in zip(rows, calibrates.astype(int), strict=True)
+    )
 
 
 def ids(rows):
@@ -119,11 +141,12 @@ def test_more_validation_rows_leave_the_test_sets_as_they_are():
 def test_the_split_does_not_depend_on_the_process_s_hash_seed():
     program = (
         "import json\n"
+        "from mlxdistill.data.deck import Cards\n"
         "from mlxdistill.data.splits import *\n"
         "from mlxdistill.tasks.rows import Row\n"
         "rows = [Row(str(i), str(i), 'ab'[i % 2], {'group': str(i % 37)}) for i in range(200)]\n"
-        "s = draw_splits(rows, ('a', 'b'), Wanted(10, 20, 10), 3)\n"
-        "print(json.dumps([[r.to_json() for r in x] for x in (s.pool, s.valid, s.test_indist, s.test_balanced)]))\n"
+        "s = draw_splits(Cards.of(rows, lambda row: row.gold, ('a', 'b'), 3), Wanted(10, 20, 10))\n"
+        "print(json.dumps([x.tolist() for x in (s.pool, s.valid, s.test_indist, s.test_balanced)]))\n"
     )
     root = str(Path(__file__).parents[2])
     outputs = {
@@ -203,6 +226,16 @@ def test_few_large_groups_give_several_rows_each_and_leave_half_to_the_pool():
         "test_balanced": 40,
     }
     assert len(splits.pool) >= 200
+
+
+def test_a_large_group_gives_a_row_only_where_small_ones_do_not_suffice():
+    rows = rows_of(["ok", "toxic"] * 200, [0] * 100 + list(range(1, 301)))
+    for seed in range(30):
+        splits = draw_splits(rows, ("ok", "toxic"), Wanted(20, 20, 20), seed)
+        assert {"0"} == {row.meta["group"] for row in splits.pool} & {"0"}
+        assert splits.left_out == 0
+    few = rows_of(["ok", "toxic"] * 200, [0] * 100 + [number // 50 for number in range(50, 350)])
+    assert draw_splits(few, ("ok", "toxic"), Wanted(test_indist=20), 0).left_out > 0
 
 
 def test_groups_that_are_too_large_for_a_set_are_an_error_that_says_so():
