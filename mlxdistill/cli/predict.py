@@ -135,11 +135,16 @@ def _label(
     explainer: Explainer | None,
 ) -> _Done:
     """Writes every row's answer, and its rationale where there is an explainer."""
+    from mlxdistill.pipeline.redaction import open_redactor, redacted_rows
     from mlxdistill.pipeline.train import open_student
 
     labelled = 0
-    with open_student(config, run, reporter) as student:
-        for chunk in chunks:
+    with (
+        open_redactor(config, reporter, None, when=("before", "after")) as redactor,
+        open_student(config, run, reporter) as student,
+    ):
+        for given in chunks:
+            chunk = redacted_rows(redactor, given)
             labelled += len(chunk)
             for answer, reason in _answers(student, chunk, reporter, explainer):
                 write(answer, reason)

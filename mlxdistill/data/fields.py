@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mlxdistill.config.data import DataConfig
 from mlxdistill.data.source import Source
+from mlxdistill.data.times import read_time, shown_time
 from mlxdistill.errors import DataError
 from mlxdistill.tasks.classification import ClassificationTask, scalar_text
 from mlxdistill.tasks.lines import (
@@ -21,7 +22,7 @@ from mlxdistill.tasks.lines import (
     wrong_column,
 )
 from mlxdistill.tasks.logs import logged_answer, logged_text
-from mlxdistill.tasks.rows import Row, content_id
+from mlxdistill.tasks.rows import Row, content_hash, content_id
 
 MOST_VALUE_CHARACTERS = 40
 
@@ -37,12 +38,13 @@ class Columns:
     id: str | None = None
     group: str | None = None
     other_gold: tuple[str, ...] = ()
+    time: str | None = None
 
     @classmethod
     def of(cls, config: DataConfig) -> Columns:
         fields = config.fields
         names = (fields.gold,) if isinstance(fields.gold, str) else fields.gold or ()
-        return cls(fields.text, names[0] if names else None, fields.id, config.group, names[1:])
+        return cls(fields.text, names[0] if names else None, fields.id, config.group, names[1:], config.time)
 
     def gold_among(self, present: Collection[str]) -> str | None:
         """The name under which gold is there; the first one configured where none is."""
@@ -52,11 +54,18 @@ class Columns:
     def keys(self) -> dict[str, str]:
         """Each configured column with the key that names it."""
         named = {"data.fields.text": self.text, "data.fields.gold": self.gold, "data.fields.id": self.id}
-        return {column: key for key, column in {**named, "data.group": self.group}.items() if column is not None}
+        named |= {"data.group": self.group, "data.time": self.time}
+        return {column: key for key, column in named.items() if column is not None}
 
 
 class Unusable(Exception):
     """Why a record gives no row."""
+
+
+class GoldReader(Protocol):
+    """Reads a gold cell; `class_names` are the names of the column's class numbers. Raises Unusable."""
+
+    def read(self, value: Any, class_names: tuple[str, ...] = ()) -> str | None: ...
 
 
 class GoldLabels:
@@ -108,22 +117,32 @@ class GoldLabels:
 
 @dataclass(frozen=True, slots=True)
 class MadeRow:
-    """A row, the line it comes from, and whether its id is the source's own."""
+    """A row, the line it comes from, whether its id is the source's own, and its time (milliseconds since 1970)."""
 
     number: int
     row: Row
     own_id: bool
+    time: int | None = None
 
 
 class RowMaker:
-    """Makes rows of records."""
+    """Makes rows of records.
 
-    def __init__(self, columns: Columns, gold: GoldLabels) -> None:
+    Args:
+        change: what is done to the text before anything else sees it: ids are made, duplicates found and sets drawn
+            from what it returns. A logged answer is changed too, and a group's name becomes a hash where it would be;
+            ids stay what they are. None: nothing.
+    """
+
+    def __init__(self, columns: Columns, gold: GoldReader, change: Callable[[str], str] | None = None) -> None:
         self.columns = columns
         self._gold = gold
+        self._change = change
 
-    def make(self, record: Record, class_names: Mapping[str, tuple[str, ...]]) -> MadeRow | BadLine:
-        """The record's row, or why there is none."""
+    def make(
+        self, record: Record, class_names: Mapping[str, tuple[str, ...]], *, timed: bool = False
+    ) -> MadeRow | BadLine:
+        """The record's row, or why there is none. `timed`: a row needs a time, where a column for it is configured."""
         columns, values = self.columns, record.values
         try:
             text = usable_text(record, columns.text)
@@ -132,10 +151,24 @@ class RowMaker:
             column = columns.gold_among(values)
             if column is not None:
                 gold = self._gold.read(values.get(column), class_names.get(column, ()))
-            row = Row(own or content_id(text), text, gold, self._meta(values))
-            return MadeRow(record.number, row, own is not None)
-        except Unusable as error:
-            return BadLine(record.number, str(error))
+            if self._change is not None:
+                text = self._change(text)
+            meta = self._meta(values)
+            time = self._time(values) if timed and columns.time is not None else None
+            if time is not None:
+                meta["time"] = shown_time(time)
+            return MadeRow(record.number, Row(own or content_id(text), text, gold, meta), own is not None, time)
+        except Unusable as error:  # what it quotes of the record may be what `change` takes out
+            return BadLine(record.number, str(error) if self._change is None else self._change(str(error)))
+
+    def _time(self, values: Mapping[str, Any]) -> int:
+        value = values.get(self.columns.time or "")
+        if is_missing(value):
+            raise Unusable("the time is missing")
+        try:
+            return read_time(value)
+        except ValueError as error:
+            raise Unusable(str(error)) from error
 
     def _meta(self, values: Mapping[str, Any]) -> dict[str, str]:
         meta = {}
@@ -143,11 +176,16 @@ class RowMaker:
         if not is_missing(group):
             if not isinstance(group, str | int | float):
                 raise Unusable(f"the group is {kind_of(group)}")
-            meta["group"] = _encodable(scalar_text(group), "group")
+            meta["group"] = self._changed_name(_encodable(scalar_text(group), "group"))
         answer = logged_answer(values)
         if answer is not None:
-            meta["answer"] = _encodable(answer, "answer")
+            answer = _encodable(answer, "answer")
+            meta["answer"] = answer if self._change is None else self._change(answer)
         return meta
+
+    def _changed_name(self, name: str) -> str:
+        """A name that `change` would change, as a hash: names of two groups stay two."""
+        return name if self._change is None or self._change(name) == name else content_hash(name)[:16]
 
 
 def usable_text(record: Record, column: str | None) -> str:

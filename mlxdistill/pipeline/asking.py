@@ -9,9 +9,11 @@ from typing import Any
 
 from mlxdistill.config.models import Config, TeacherConfig
 from mlxdistill.config.problems import teacher_key
-from mlxdistill.pipeline.budget import choice_in_force, choose_rows, count_wanted, measuring_rows, pool_rows
+from mlxdistill.pipeline.budget import Choice, choice_in_force, choose_rows, count_wanted, measuring_rows, pool_rows
 from mlxdistill.pipeline.ranks import with_ranks
+from mlxdistill.pipeline.redaction import open_redactor, text_change
 from mlxdistill.pipeline.stage import Context, prompt_template
+from mlxdistill.pipeline.synthetic import synthetic_rows
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.store import LabelStore
 from mlxdistill.tasks.protocols import Labeller, Progress
@@ -85,15 +87,18 @@ class Asked:
 def open_teacher(context: Context, name: str) -> ModelLabeller | RecordedLabeller:
     """One of the configured teachers, as a context manager."""
     teacher, fields = context.config.teachers[name], context.config.data.fields
-    return open_labeller(
-        teacher,
-        context.task,
-        context.reporter,
-        prompt_template(teacher.prompt, ".".join(map(str, (*key_of(context.config, name), "prompt")))),
-        text_column=fields.text,
-        id_column=fields.id,
-        strict=context.options.strict,
-    )
+    when = ("before",) if teacher.log is not None else ()
+    with open_redactor(context.config, context.reporter, context.run, when=when) as redactor:
+        return open_labeller(
+            teacher,
+            context.task,
+            context.reporter,
+            prompt_template(teacher.prompt, ".".join(map(str, (*key_of(context.config, name), "prompt")))),
+            text_column=fields.text,
+            id_column=fields.id,
+            strict=context.options.strict,
+            change=text_change(redactor),
+        )
 
 
 def key_of(config: Config, name: str) -> tuple[str | int, ...]:
@@ -103,7 +108,11 @@ def key_of(config: Config, name: str) -> tuple[str | int, ...]:
 
 def rows_asked(run: RunDir) -> Iterator[Row]:
     """The rows that the last `ask` was about, one at a time."""
-    return chain(pool_rows(run, choice_in_force(run)), measuring_rows(run))
+    return _rows_of(run, choice_in_force(run))
+
+
+def _rows_of(run: RunDir, choice: Choice | None) -> Iterator[Row]:
+    return chain(pool_rows(run, choice), synthetic_rows(run), measuring_rows(run))
 
 
 def ask(context: Context, store: LabelStore, name: str) -> Asked:
@@ -121,8 +130,8 @@ def ask(context: Context, store: LabelStore, name: str) -> Asked:
         sources = {}
         if config.log is None:
             sources = find_sources(pool_rows(run, choice), measuring_rows(run), config.near_duplicates)
-        wanted = chain(pool_rows(run, choice), measuring_rows(run))
-        total = count_wanted(run, choice)
+        total = count_wanted(run, choice) + sum(1 for _ in synthetic_rows(run))
+        wanted = _rows_of(run, choice)
         summary = label_rows(helped, number, wanted, total, store, context.reporter, sources, keep_logprobs)
         summary = replace(summary, new=summary.new + given, from_store=summary.from_store - given)
         rows, seconds = store.asked_speed(number, labeller.samples)

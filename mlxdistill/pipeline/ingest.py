@@ -11,9 +11,12 @@ from typing import Any
 from mlxdistill.config.models import Config
 from mlxdistill.data.ingest import IngestSummary, ingest, splits_fingerprint
 from mlxdistill.data.readers import source_files
+from mlxdistill.data.redaction.emails import find_emails
 from mlxdistill.errors import DataError, UsageError
+from mlxdistill.pipeline.redaction import CountedChange, check_redaction, open_redactor, prepare_texts
 from mlxdistill.pipeline.stage import Context, Need, Result, Stage
 from mlxdistill.rundir.manifest import Work
+from mlxdistill.tasks.rows import iter_rows
 
 FROZEN = "splits"
 
@@ -30,20 +33,43 @@ def _inputs(context: Context) -> Mapping[str, Any]:
     figures = context.manifest.figures("ingest")
     if context.options.strict and frozen == splits and figures.get("bad_lines"):
         raise DataError(figures["first_bad_lines"][0], hint="mend the line, or leave out --strict")
-    return {"splits": splits, "seed": context.config.data.seed}
+    redact = context.config.data.redact  # what is only counted, or goes later, changes no row, but wants counting
+    counted = {} if redact in (None, "before") else {"redact": context.config.data.redact_settings}
+    return {"splits": splits, "seed": context.config.data.seed, **counted}
 
 
 def _work(context: Context) -> Result:
-    summary = ingest(context.config.data, context.task, context.run, context.reporter, strict=context.options.strict)
+    config, reporter, strict = context.config, context.reporter, context.options.strict
+    former = context.manifest.figures("ingest")
+    with open_redactor(config, reporter, context.run, when=("before", "after", "report")) as redactor:
+        change = None if redactor is None else CountedChange(redactor, config.data.redact)
+        if redactor is not None:
+            prepare_texts(config, redactor, reporter)
+        summary = ingest(config.data, context.task, context.run, reporter, strict=strict, change=change)
+    if change is not None:
+        reporter.note(change.note)
+    if config.data.redact == "before" and context.run.labels.exists() and "personal_data" not in former:
+        labels = context.run.shown(context.run.labels)
+        reporter.note(f"{labels} has answers to the texts as they were: take another --run-dir")
     context.manifest.freeze(FROZEN, splits_fingerprint(context.config.data, context.task))
     rows = context.run.pool.parent
     outputs = [rows / f"{name}.jsonl" for name in summary.sets]
+    if config.data.redact == "before" and (named := sum(map(_count_names, outputs))):
+        reporter.note(
+            f"{named:,} ids are e-mail addresses, and ids stay as they are: take another column (data.fields.id)"
+        )
     work = Work(
         rows_in=summary.rows_read + summary.rows_given,
         rows_out=sum(size.n for size in summary.sets.values()),
         seed=context.config.data.seed,
     )
-    return Result(outputs, work, asdict(summary), _line(summary))
+    figures = asdict(summary) | ({} if change is None else {"personal_data": change.figures})
+    return Result(outputs, work, figures, _line(summary))
+
+
+def _count_names(path: Path) -> int:
+    """How many ids of rows are e-mail addresses."""
+    return sum(1 for row in iter_rows(path) if any(find_emails(row.id)))
 
 
 def _line(summary: IngestSummary) -> str:
@@ -58,6 +84,7 @@ def _needs(config: Config) -> Iterator[Need]:
     for key, path in given.items():
         if isinstance(path, str):
             yield Need(key, partial(source_files, Path(path)))
+    yield Need(("data", "redact_with"), lambda: check_redaction(config))
 
 
 STAGE = Stage("ingest", _needs, _inputs, _work, frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def open_labeller(
     text_column: str | None = None,
     id_column: str | None = None,
     strict: bool = False,
+    change: Callable[[str], str] | None = None,
 ) -> LlamaLabeller | GeneratingLabeller | RecordedLabeller:
     """The teacher that the configuration names, as a context manager.
 
@@ -105,11 +106,14 @@ def open_labeller(
         template: the text of `teacher.prompt`'s file.
         text_column, id_column: `data.fields`, by which request logs are read.
         strict: stop at the first line of a log that cannot be used.
+        change: what was done to the rows' texts; it is done to those of a log too, so that they are the same.
 
     Raises ModelError for a model, DataError for a log that cannot be used.
     """
     if config.log is not None:
-        return RecordedLabeller(config, task, text_column=text_column, id_column=id_column, strict=strict)
+        return RecordedLabeller(
+            config, task, text_column=text_column, id_column=id_column, strict=strict, change=change
+        )
     if config.answer == "generate":
         return GeneratingLabeller(config, task, progress, template)
     return LlamaLabeller(config, task, progress, template)

@@ -6,7 +6,7 @@ that no log answers stay without an answer, never guessed. Of several answers to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +31,7 @@ class RecordedLabeller:
         task: how answers are parsed.
         text_column, id_column: `data.fields`.
         strict: stop at the first line that cannot be used.
+        change: what is done to the texts and answers of the log, as it was done to the rows.
 
     Attributes:
         bad_lines: the lines of the logs that cannot be used.
@@ -50,12 +51,14 @@ class RecordedLabeller:
         text_column: str | None,
         id_column: str | None,
         strict: bool = False,
+        change: Callable[[str], str] | None = None,
     ) -> None:
         assert config.log is not None
         self._config = config
         self._task = task
         self._answers: dict[tuple[str | None, str | None], str] = {}  # by id and hash of the text, as far as known
         self.bad_lines = BadLines(strict)
+        self._change = change
         self.stats = LabelStats()
         hashes = [self._read(Path(file).expanduser(), text_column, id_column) for file in config.log]
         self.fingerprint = content_hash(
@@ -103,10 +106,13 @@ class RecordedLabeller:
             if not isinstance(entry, LoggedAnswer):
                 self.bad_lines.add(str(path), entry)
                 continue
-            text = None if entry.text is None else content_hash(entry.text)
-            self._answers.setdefault((entry.id, text), entry.answer)
-            if text is not None:
-                self._answers.setdefault((None, text), entry.answer)
+            text, answer = entry.text, entry.answer
+            if self._change is not None:
+                text, answer = None if text is None else self._change(text), self._change(answer)
+            hashed = None if text is None else content_hash(text)
+            self._answers.setdefault((entry.id, hashed), answer)
+            if hashed is not None:
+                self._answers.setdefault((None, hashed), answer)
         return file_sha256(path)
 
     def _find(self, row: Row) -> str | None:

@@ -139,3 +139,16 @@ def test_what_answers_are_parsed_against_is_part_of_the_prompt_s_fingerprint(tmp
         )
     }
     assert len(prints) == 3
+
+
+def test_what_was_done_to_the_rows_is_done_to_the_log(tmp_path: Path, progress: Any) -> None:
+    quoting = '{"why": "Jane", "label": "toxic"}'
+    log = write_log(tmp_path / "log.jsonl", ("1", "I am Jane", "ok"), ("", "Jane is rude", quoting))
+    config = TeacherConfig(log=(str(log),), answer_key="label")
+    teacher = open_labeller(config, TASK, progress, id_column="key", change=lambda text: text.replace("Jane", "[NAME]"))
+    assert isinstance(teacher, RecordedLabeller)
+    found = outcomes(teacher, [Row("1", "I am [NAME]"), Row("9", "[NAME] is rude"), Row("3", "I am Jane")], progress)
+    assert found == {
+        "1": ("ok", "answered", "ok"),
+        "9": ("toxic", "answered", '{"why": "[NAME]", "label": "toxic"}'),
+    }
