@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from mlxdistill.cli.time_left import TimeLeft
+from mlxdistill.cli.visible import visible
 from mlxdistill.report.numbers import rate
 
 NAME_WIDTH = 8
@@ -85,7 +86,7 @@ class TerminalReporter:
 
     def _say(self, line: str, style: str = "") -> None:
         if not self._quiet:
-            self._console.print(Text(line, style=style), soft_wrap=True)
+            self._console.print(Text(visible(line), style=style), soft_wrap=True)
 
 
 def figures_line(figures: Mapping[str, float]) -> str:
@@ -104,8 +105,7 @@ def clock(seconds: float) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
+    sys.stdout.write(visible(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
 
 
 def print_scores(metrics: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in columns:
         table.add_column(name)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     sys.stdout.write("\n")
     sys.stdout.flush()
     console = Console(highlight=False)
@@ -146,12 +146,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_note(line: str) -> None:
     """One line on stderr, also with --quiet."""
-    sys.stderr.write(f"note: {line}\n")
+    sys.stderr.write(f"note: {visible(line)}\n")
 
 
 def print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(visible(line) + "\n")
 
 
 def _score_cell(scores: Mapping[str, Any] | None, name: str, rows: int) -> str:

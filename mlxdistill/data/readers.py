@@ -65,7 +65,7 @@ def _reader(path: Path) -> Callable[[Path, Collection[str]], Source]:
         open_file(path).close()  # raises, with the reason and the nearest name
     kinds = f"give {', '.join(_READERS)} or a folder that datasets' save_to_disk wrote"
     if suffix == ".json":
-        kinds = "write one JSON object a line and name the file .jsonl"
+        kinds = "write one JSON object a line and name the file .jsonl; a list: jq -c '.[]' FILE.json > FILE.jsonl"
     nearest = difflib.get_close_matches(suffix, _READERS, n=1)
     if suffix != ".json" and nearest:
         kinds = f"did you mean {nearest[0]}? {kinds}"

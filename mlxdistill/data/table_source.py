@@ -67,7 +67,22 @@ def dataset_source(path: Path, wanted: Collection[str]) -> Source:
                         yield chosen.slice(start, BATCH_ROWS)
 
     records = _records(folder, "datasets", batches())
-    return Source(str(folder), tuple(features), None, records, class_names)
+    return Source(str(folder), tuple(features), _count_rows(files), records, class_names)
+
+
+def _count_rows(files: list[Path]) -> int | None:
+    """Of Arrow streams, without reading a value; None where one is damaged, which reading it will say."""
+    import pyarrow
+    import pyarrow.ipc
+
+    rows = 0
+    try:
+        for file in files:
+            with pyarrow.memory_map(str(file)) as mapped, pyarrow.ipc.open_stream(mapped) as stream:
+                rows += sum(batch.num_rows for batch in stream)
+    except (pyarrow.ArrowException, OSError):
+        return None
+    return rows
 
 
 def dataset_files(path: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def run_stages(
     with locked(run):
         context = Context(loaded.config, task_of(loaded.config), run, options, reporter, Manifest(run))
         ran = Ran(run)
-        _look_ahead([stage for stage in stages if stage.name in names], context, loaded)
+        look_ahead([stage for stage in stages if stage.name in names], context, loaded)
         for stage in stages:
             if stage.name in names:
                 if not ran.done and not ran.skipped:
@@ -60,12 +60,16 @@ def run_stages(
         return ran
 
 
-def _look_ahead(stages: Sequence[Stage], context: Context, loaded: LoadedConfig) -> None:
-    """Says what a later stage would fail for before an earlier one has worked for hours."""
+def look_ahead(stages: Sequence[Stage], context: Context, loaded: LoadedConfig) -> None:
+    """Says what a later stage would fail for before an earlier one has worked for hours.
+
+    Raises ConfigError where several things are missing, or the error of the one that is.
+    """
     found: list[tuple[Need, MlxDistillError]] = []
     for stage in stages:
         if not context.manifest.stages.get(stage.name, {}).get("finished"):
             found += _missing(stage, context)
+    found = list({(need.key, str(error)): (need, error) for need, error in found}.values())  # two stages, one model
     if len(found) == 1:
         raise found[0][1]
     if found:

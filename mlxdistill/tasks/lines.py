@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,15 @@ BAD_LINES_SHOWN = 20
 _DRAIN_BYTES = 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# How files begin that hold no lines of text, whatever their names end in.
+_OTHER_KINDS = {
+    b"\x1f\x8b": ("compressed with gzip", "unpack it: gzip -d"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it: zstd -d"),
+    b"\xfd7zXZ": ("compressed with xz", "unpack it: xz -d"),
+    b"BZh91AY&SY": ("compressed with bzip2", "unpack it: bzip2 -d"),
+    b"PK\x03\x04": ("a ZIP archive or a spreadsheet", "unpack it, or save the sheet as CSV in UTF-8"),
+    b"PAR1": ("a Parquet file", "name it .parquet"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +84,14 @@ class Record:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """The file, open for reading bytes. Raises DataError where it is missing, empty, a folder or not permitted."""
+    """The file, open for reading bytes.
+
+    Raises DataError where it is missing, empty, a folder, a pipe, a device or not permitted.
+    """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # opening a pipe would wait for ever
+            hint = "write its rows to a file, and name that"
+            raise DataError("no file, but a pipe or device, which cannot be read twice", where=str(path), hint=hint)
         file = path.open("rb")
     except FileNotFoundError as error:
         raise DataError("no such file", where=str(path), hint=_nearest_file(path)) from error
@@ -102,14 +118,13 @@ def bounded_lines(
     Args:
         after: how many lines of the file have been read already.
 
-    Raises DataError for UTF-16.
+    Raises DataError for UTF-16, and for what is no text at all.
     """
     number = after
     while content := file.readline(most_bytes + 1):
         number += 1
         if number == 1:
-            if content.startswith(_UTF_16_MARKS):
-                raise DataError("the file is UTF-16", where=where, hint="save it as UTF-8")
+            _check_kind(content, where)
             content = content.removeprefix(_BYTE_ORDER_MARK)
         if len(content) > most_bytes and not content.endswith(b"\n"):
             while (rest := file.readline(_DRAIN_BYTES)) and not rest.endswith(b"\n"):
@@ -119,6 +134,17 @@ def bounded_lines(
             yield Line(number, content)
 
 
+def _check_kind(beginning: bytes, where: str) -> None:
+    """Raises DataError where no line of the file could be read, with the reason that all of them have."""
+    if beginning.startswith(_UTF_16_MARKS) or any(
+        beginning[start:8:2] == bytes(4) and 0 not in beginning[1 - start : 8 : 2] for start in (0, 1)
+    ):
+        raise DataError("the file is UTF-16", where=where, hint="save it as UTF-8")
+    for mark, (kind, hint) in _OTHER_KINDS.items():
+        if beginning.startswith(mark):
+            raise DataError(f"the file is {kind}, and not lines of text", where=where, hint=hint)
+
+
 def json_records(file: BinaryIO, where: str, most_bytes: int = MOST_LINE_BYTES) -> Iterator[Record | BadLine]:
     """One record for each line that is a JSON object; lines of white space are passed over."""
     for line in bounded_lines(file, where, most_bytes):
@@ -126,7 +152,14 @@ def json_records(file: BinaryIO, where: str, most_bytes: int = MOST_LINE_BYTES) 
             yield line
         elif line.content.strip():
             values = _json_object(line.content)
+            if isinstance(values, str) and line.number == 1 and _ends_in_cr_alone(line.content):
+                raise DataError("its lines end in CR alone", where=where, hint="save it with LF or CRLF line ends")
             yield BadLine(line.number, values) if isinstance(values, str) else Record(line.number, values)
+
+
+def _ends_in_cr_alone(content: bytes) -> bool:
+    """Whether a file that is this single line has others, told apart as no reader does any more."""
+    return not content.endswith(b"\n") and b"\r" in content.rstrip()
 
 
 def _json_object(content: bytes) -> dict[str, Any] | str:
@@ -142,7 +175,7 @@ def _json_object(content: bytes) -> dict[str, Any] | str:
     except RecursionError:
         return "nested too deeply"
     except ValueError as error:
-        return f"not JSON: {error}"
+        return "not JSON: " + ("a number of too many digits" if "digits" in str(error) else str(error))
     return value if isinstance(value, dict) else f"{kind_of(value)}, where a JSON object was expected"
 
 

@@ -194,6 +194,7 @@ def test_parquet_and_datasets_folders_give_what_was_written(tmp_path):
     for folder in ("saved", "both", "both/train"):
         source = read_source(tmp_path / folder, ["id", "text", "gold"])
         assert source.class_names == {"gold": ("ok", "toxic")}
+        assert source.rows == 2
         assert [record.values for record in source.records] == expected
     assert len(read(tmp_path / "both" / "test", "text")) == 1
     with pytest.raises(DataError, match="no split 'train'") as caught:
