@@ -49,6 +49,11 @@ def label_problems(config: Config, origins: Mapping[KeyPath, str], fallback: str
                 where = origins.get((*key, value)) or origins.get(key) or fallback
                 message = f"`{_dotted(key)}` maps {value!r} to {label!r}, which is no label of the task"
                 problems.append(Problem(where, message, hint))
+    for label in config.synth.classes:
+        if label not in labels:
+            where = origins.get(("synth", "classes", label)) or origins.get(("synth", "classes")) or fallback
+            message = f"`synth.classes` names {label!r}, which is no label of the task"
+            problems.append(Problem(where, message, f"the labels are: {', '.join(labels)}"))
     return problems
 
 
@@ -72,7 +77,7 @@ def _key(location: tuple[str | int, ...]) -> KeyPath:
 
 def _problem(key: KeyPath, details: list[Any], origins: Mapping[KeyPath, str], fallback: str) -> Problem:
     kind, value = details[0]["type"], details[0]["input"]
-    where = _place(key, origins) or fallback
+    where = place_of(key, origins) or fallback
     if kind == "extra_forbidden":
         return _unknown_key(key, where)
     if kind == "missing":
@@ -87,7 +92,7 @@ def _problem(key: KeyPath, details: list[Any], origins: Mapping[KeyPath, str], f
     return Problem(where, f"`{_dotted(key)}`: {message[0].lower()}{message[1:]}{shown}" if key else message, hint)
 
 
-def _place(key: KeyPath, origins: Mapping[KeyPath, str]) -> str | None:
+def place_of(key: KeyPath, origins: Mapping[KeyPath, str]) -> str | None:
     """Where the key was given: itself, something below it (`--set tarin.epochs=2` makes `tarin`), or what holds it."""
     below = (origins[other] for other in origins if other[: len(key)] == key)
     above = (origins[key[:end]] for end in range(len(key) - 1, 0, -1) if key[:end] in origins)

@@ -27,11 +27,13 @@ MOST_TERMS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """A row the student was trained on: its text, the teacher's label, and its gold label if it has one."""
+    """A row the student was trained on: its text, the label it taught, its gold label if it has one, and how much it
+    counted beside others."""
 
     text: str
     label: str
     gold: str | None = None
+    weight: float = 1.0
 
 
 class Baseline(Protocol):
@@ -63,11 +65,12 @@ def baseline_answers(
         if row.label not in labels:
             raise DataError(f"the training label {row.label!r} is not a label of the task", hint="run label again")
     texts, taught = [row.text for row in training], [row.label for row in training]
+    weights = [row.weight for row in training]
     found: dict[str, SystemAnswers] = {}
     if "majority" in names:
         found["majority"] = _answers(majority(taught, labels), sets, labels)
     if "tfidf_logreg" in names:
-        found["tfidf_logreg"] = _answers(tfidf_logreg(texts, taught, labels, seed), sets, labels)
+        found["tfidf_logreg"] = _answers(tfidf_logreg(texts, taught, labels, seed, weights), sets, labels)
         gold = [(row.text, row.gold) for row in training if row.gold is not None and row.gold in labels]
         if len(gold) >= 2:
             model = tfidf_logreg([text for text, _ in gold], [label for _, label in gold], labels, seed)
@@ -86,7 +89,13 @@ def majority(taught: Sequence[str], labels: Sequence[str]) -> Baseline:
     return answer
 
 
-def tfidf_logreg(texts: Sequence[str], taught: Sequence[str], labels: Sequence[str], seed: int = 0) -> Baseline:
+def tfidf_logreg(
+    texts: Sequence[str],
+    taught: Sequence[str],
+    labels: Sequence[str],
+    seed: int = 0,
+    weights: Sequence[float] | None = None,
+) -> Baseline:
     """TF-IDF of words and pairs of words into a multinomial logistic regression.
 
     Labels that training never saw get probability 0. With a single label, or without any word, it is the majority.
@@ -105,7 +114,7 @@ def tfidf_logreg(texts: Sequence[str], taught: Sequence[str], labels: Sequence[s
         if "empty vocabulary" not in str(error):
             raise
         return majority(taught, labels)
-    model: Any = LogisticRegression(max_iter=1000, random_state=seed).fit(features, taught)
+    model: Any = LogisticRegression(max_iter=1000, random_state=seed).fit(features, taught, sample_weight=weights)
     places = [labels.index(label) for label in model.classes_]
 
     def answer(texts: Sequence[str]) -> Floats:

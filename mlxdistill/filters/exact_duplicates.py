@@ -1,4 +1,7 @@
-"""Keeps the first of rows whose normalised texts are the same: a copy adds weight, not knowledge."""
+"""Keeps one of the rows whose normalised texts are the same: a copy adds weight, not knowledge.
+
+It is the first of them that a person labelled, or else the first.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,15 @@ NAME = "exact_duplicates"
 
 
 def decide(candidates: Iterable[Candidate]) -> Iterator[Decision]:
-    first: dict[str, str] = {}
-    for candidate in candidates:
-        row = candidate.row
-        original = first.setdefault(content_id(row.text), row.id)
-        if original == row.id:
+    listed = list(candidates)
+    keys = [content_id(candidate.row.text) for candidate in listed]
+    kept: dict[str, Candidate] = {}
+    for key, candidate in zip(keys, listed, strict=True):
+        if key not in kept or (candidate.by_person and not kept[key].by_person):
+            kept[key] = candidate
+    for key, candidate in zip(keys, listed, strict=True):
+        row, original = candidate.row, kept[key].row
+        if original.id == row.id:
             yield Decision(row.id, NAME, True, "first of its text")
         else:
-            yield Decision(row.id, NAME, False, f"the same text as row {original}")
+            yield Decision(row.id, NAME, False, f"the same text as row {original.id}")

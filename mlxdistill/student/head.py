@@ -28,7 +28,7 @@ class SupervisedHead:
         self._model = model
         self._wanted: list[Any] = []
         self.dtype = model(mx.array([[1]], mx.int32)).dtype
-        body = _body(model)
+        body = transformer_body(model)
         self.partial = body is not None
         if body is not None:
             original = type(body)
@@ -83,7 +83,7 @@ def tolerance(dtype: Any) -> float:
     return PROBE_TOLERANCE[str(dtype).removeprefix("mlx.core.")]
 
 
-def _body(model: Any) -> Any:
+def transformer_body(model: Any) -> Any:
     """The part of an mlx-lm model below its head: `model.model`, inside `language_model` for those with eyes."""
     return model.get("language_model", model).get("model")
 
