@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mlxdistill.config.filter_problems import filter_problems
 from mlxdistill.config.kinds import child, kinds
 from mlxdistill.config.models import TEACHERS_PROMPT, Config, StudentConfig, TrainConfig
 from mlxdistill.config.problems import KeyPath, label_problems, validation_problems
@@ -36,6 +37,8 @@ PATH_KEYS = (
     ("teacher", "model"),
     ("teacher", "log"),
     ("teacher", "prompt"),
+    ("synth", "prompt"),
+    ("filter", "rules", "json_schema"),
     ("student", "model"),
     ("student", "prompt"),
 )
@@ -95,6 +98,7 @@ def load_config(
     except ValidationError as error:
         raise ConfigError([*problems, *validation_problems(error, given.origins, str(path))]) from None
     problems.extend(label_problems(config, given.origins, str(path)))
+    problems.extend(filter_problems(config, given.origins, str(path)))
     if problems:
         raise ConfigError(problems)
     return LoadedConfig(config, given.origins, given.sections, path)
@@ -127,6 +131,9 @@ def parse_settings(
     if sections.train.share < 1:
         message = "a data folder is learned whole"
         given.problems.append(Problem(given.origins["train", "share"], message, "leave it out"))
+    if sections.train.record_dynamics:
+        message = "a data folder's rows go through no filter"
+        given.problems.append(Problem(given.origins["train", "record_dynamics"], message, "leave it out"))
     if sections.student.prompt is not None:
         message = "a data folder's rows hold their prompts themselves"
         given.problems.append(Problem(given.origins["student", "prompt"], message, "leave student.prompt out"))

@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from mlxdistill.config.data import DataConfig
 from mlxdistill.config.filter import FilterConfig
 from mlxdistill.config.section import Section, scalar_keys, scalar_name
+from mlxdistill.config.synth import SynthConfig
 
 
 class LabelConfig(Section):
@@ -253,10 +254,31 @@ class TrainConfig(Section):
         le=1000,
         description="How much the rationale a teacher wrote counts in the loss beside the label; 0: not learned.",
     )
-    class_balance: bool = Field(False, description="Weigh rows so that every class counts the same in the loss.")
+    class_balance: Literal[False, "weights", "upsample", "downsample"] = Field(
+        False,
+        description="Let every class count the same: weigh rows in the loss (weights, or true), repeat those of small "
+        "classes (upsample), or leave out those of large ones, others in each epoch (downsample).",
+        json_schema_extra={"enum": [False, True, "weights", "upsample", "downsample"]},
+    )
+    record_dynamics: bool = Field(
+        False,
+        description="Keep each row's loss and margin in each epoch, for `filter.dynamics` in a second round; of two "
+        "`epochs` or more.",
+    )
     patience: int = Field(3, ge=1, description="Validations without a better loss before training stops.")
     validations_per_epoch: int = Field(4, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _epochs_to_record(self) -> TrainConfig:
+        if self.record_dynamics and self.epochs < 2:
+            raise ValueError("`record_dynamics` needs two `epochs` or more: in the first, nothing was learned before")
+        return self
+
+    @field_validator("class_balance", mode="before")
+    @classmethod
+    def _true_is_weights(cls, value: Any) -> Any:
+        return "weights" if value is True else value
 
 
 class EvaluateConfig(Section):
@@ -295,6 +317,7 @@ class Config(Section):
         "mean", description="How the answers of several teachers become one."
     )
     filter: FilterConfig = FilterConfig()
+    synth: SynthConfig = SynthConfig()
     student: StudentConfig
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -15,11 +15,11 @@ from typing import Any
 
 from mlxdistill.config.load import LoadedConfig
 from mlxdistill.data.ingest import ingest
-from mlxdistill.pipeline.answers import teacher_answers
 from mlxdistill.pipeline.budget import budget_in_force
 from mlxdistill.pipeline.stage import Context, Options, Reporter, task_of
 from mlxdistill.pipeline.teacher_rationales import rationales
 from mlxdistill.pipeline.train import STAGE, student_prompt, train_request, training_rows
+from mlxdistill.pipeline.treatments import teaching
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.manifest import Manifest
 from mlxdistill.statistics.resampling import generator
@@ -50,6 +50,7 @@ def plan_student(loaded: LoadedConfig, run: RunDir, options: Options, reporter: 
         **{name: figures[name] for name in ("rows", "valid_rows", "truncated", "shared_tokens")},
         "row_tokens": dict(zip(("median", "p90", "p99", "longest"), plan.lengths, strict=True)),
         "epochs": request.train.epochs,
+        "rows_per_epoch": figures["rows_per_epoch"],
         "batch_size": batch_size,
         "batch_tokens": batch_tokens,
         **{name: figures[name] for name in ("steps", "tokens", "padding_efficiency")},
@@ -69,9 +70,11 @@ def _write_rows(context: Context, folder: Path) -> str:
         valid = _selection(run)
         with LabelStore(run.labels) as store:
             rows = training_rows(context, store)
-            answers = teacher_answers(context, store, [*rows, *valid])
+            taught = teaching(context, store, [*rows, *valid])
             reasons = rationales(context, store, rows)
-        write_training_files(folder / "data", context.task, prompt, rows, valid, answers, reasons)
+        write_training_files(
+            folder / "data", context.task, prompt, rows, valid, taught.answers, reasons, taught.weights
+        )
         return "filtered"
     origin = "pool"
     if not (_is_finished(context, "ingest") and run.pool.exists()):

@@ -45,6 +45,18 @@ class RunDir:
         return self.path / "rows" / "budget.json"
 
     @property
+    def synthetic(self) -> Path:
+        return self.path / "rows" / "synthetic.jsonl"
+
+    @property
+    def drafts(self) -> Path:
+        return self.path / "rows" / "drafts.jsonl"
+
+    @property
+    def synthesis(self) -> Path:
+        return self.path / "rows" / "synthesis.json"
+
+    @property
     def bad_lines(self) -> Path:
         return self.path / "rows" / "bad_lines.jsonl"
 
@@ -69,6 +81,10 @@ class RunDir:
         return self.path / "labels.sqlite"
 
     @property
+    def review(self) -> Path:
+        return self.path / "review.json"
+
+    @property
     def student(self) -> Path:
         return self.path / "student"
 
@@ -83,6 +99,10 @@ class RunDir:
     @property
     def checkpoints(self) -> Path:
         return self.path / "student" / "checkpoints"
+
+    @property
+    def dynamics(self) -> Path:
+        return self.path / "student" / "dynamics.jsonl"
 
     @property
     def metrics(self) -> Path:
@@ -130,6 +150,10 @@ class DerivedRun(RunDir):
     @property
     def pool(self) -> Path:
         return self.parent.pool
+
+    @property
+    def synthetic(self) -> Path:
+        return self.parent.synthetic
 
     @property
     def valid(self) -> Path:

@@ -32,22 +32,42 @@ def padded_length(tokens: int, multiple: int) -> int:
     return -(-tokens // multiple) * multiple
 
 
-def epoch_steps(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """The rows of each step of an epoch, in order; the same for the same seed and epoch, on every device.
+def epoch_steps(
+    lengths: Sequence[int], count: int, *, seed: int, epoch: int, copies: NDArray[np.int64] | None = None
+) -> list[tuple[int, ...]]:
+    """The rows of each of `count` steps of an epoch, in order; the same for the same seed and epoch, on every device.
 
     Args:
         lengths: tokens that each row feeds to the model.
-        batch_size: most rows of a step.
-
-    Returns ceil(rows / batch_size) steps.
+        copies: how often each row comes in the epoch; default: once. No step has two copies of a row, unless it comes
+            more often than there are steps.
     """
     random = np.random.default_rng([seed, epoch])
     padded = np.array([padded_length(length, UNCOMPILED_MULTIPLE) for length in lengths])
     # Rows of one padded length meet others of it in each epoch: the order within is random, then sorted stably.
     shuffled = random.permutation(len(padded))
     ordered = shuffled[np.argsort(padded[shuffled], kind="stable")]
-    steps = np.array_split(ordered, -(-len(ordered) // batch_size))
-    return [tuple(int(row) for row in steps[number]) for number in random.permutation(len(steps))]
+    width = 1
+    if copies is not None:
+        ordered = np.repeat(ordered, copies[ordered])
+        width = min(count, int(copies.max()))
+    steps = _dealt(ordered, count, width)
+    return [tuple(int(row) for row in steps[number]) for number in random.permutation(count)]
+
+
+def _dealt(ordered: NDArray[np.int64], count: int, width: int) -> list[NDArray[np.int64]]:
+    """Cuts what is ordered into `count` pieces whose sizes differ by one at most.
+
+    Blocks of at least `width` pieces are dealt out like cards: of up to `width` in a row no two come into one piece,
+    and what is in a piece is still near in the order. With a width of 1 a piece is what is next to each other.
+    """
+    ends = np.cumsum([0, *(len(part) for part in np.array_split(ordered, count))])
+    blocks = np.array_split(np.arange(count), count // width)
+    found: list[NDArray[np.int64]] = []
+    for block in blocks:
+        items = ordered[ends[block[0]] : ends[block[-1] + 1]]
+        found += [items[place :: len(block)] for place in range(len(block))]
+    return found
 
 
 def parts(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int | None, multiple: int) -> list[Batch]:

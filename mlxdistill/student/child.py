@@ -11,14 +11,14 @@ from typing import Any
 
 from mlxdistill.errors import DataError, ModelError
 from mlxdistill.platform.memory import peak_memory_bytes
-from mlxdistill.platform.metal import has_metal, set_memory_limits
+from mlxdistill.platform.metal import has_metal
 from mlxdistill.platform.models import model_fingerprint
 from mlxdistill.rundir.files import file_sha256
 from mlxdistill.student.adapter import AdapterShape, add_adapter, load_adapter, write_adapter
 from mlxdistill.student.base import Base, load_base, most_tokens
 from mlxdistill.student.batches import COMPILED_MULTIPLE, UNCOMPILED_MULTIPLE
 from mlxdistill.student.checkpoints import Checkpoints
-from mlxdistill.student.cpu_kernels import use_cpu_kernels
+from mlxdistill.student.device import prepare_device
 from mlxdistill.student.divergence import NotFinite, diverged, unfinished_folder
 from mlxdistill.student.encoding import EncodedRow, RowEncoder, read_encoded, reading_notes
 from mlxdistill.student.head import SupervisedHead
@@ -60,7 +60,7 @@ def prepare(
 
     Raises MlxDistillError for what a user can mend.
     """
-    _prepare_device()
+    prepare_device()
     base = load_base(request.model, request.quantize)
     max_tokens = most_tokens(request.max_tokens, base.config)
     encoder = RowEncoder(
@@ -84,7 +84,7 @@ def prepare(
     prefix = _prefix(base, head, [*rows, *valid], reporter)
     if request.train.gradient_checkpointing:
         recompute_layers(base.model)
-    weights = label_weights(rows, len(request.labels)) if request.train.class_balance and request.labels else None
+    weights = label_weights(rows, len(request.labels)) if request.train.class_balance == "weights" else None
     settings = TargetSettings(request.train.soft_weight, request.train.temperature, weights)
     material = Material(base.model, head, prefix, rows, valid, TargetBuilder(encoder.trie, settings, prefix.tokens))
     training = _open_training(request, material, _fingerprint(request, base), reporter, company or Alone())
@@ -131,6 +131,8 @@ def train(request: TrainRequest, base: Base, shape: AdapterShape, training: Trai
             _write_best(request, base, shape, training, unfinished_folder(request))
         raise diverged(request, training.state, str(error), kept=learned) from None
     _write_best(request, base, shape, training, request.output)
+    if request.rank == 0 and request.dynamics is not None and training.record is not None:
+        training.record.write(request.dynamics, [name for name, _ in request.labels])
     training.checkpoints.drop_others()
     shutil.rmtree(unfinished_folder(request), ignore_errors=True)
     state = training.state
@@ -144,6 +146,8 @@ def train(request: TrainRequest, base: Base, shape: AdapterShape, training: Trai
         mlx_peak_bytes=mx.get_peak_memory(),
         predicted_peak_bytes=training.planned_bytes,
         batch_size=state.batch_size,
+        rows_per_epoch=training.epochs.rows,
+        label_counts=training.epochs.label_counts(0, len(request.labels)),
         truncated=truncated,
         padding_efficiency=training.padding_efficiency(),
         stopped_early=state.stopped_early,
@@ -164,7 +168,7 @@ def open_predictor(
     request: PredictRequest, channel: Channel
 ) -> Callable[[PredictQuestion | GenerateQuestion, Channel], PredictResult | GenerateResult]:
     """Opens a student; the returned function sends lists of answers, in the order of the rows."""
-    _prepare_device()
+    prepare_device()
     base = load_base(request.model, request.quantize)
     if request.adapter is not None:
         load_adapter(base.model, request.adapter)
@@ -191,12 +195,6 @@ def open_predictor(
         return _predict(question, reporter, encoder, scorer)
 
     return answer
-
-
-def _prepare_device() -> None:
-    set_memory_limits()
-    if not has_metal():
-        use_cpu_kernels()
 
 
 def _predict(question: PredictQuestion, channel: Channel, encoder: RowEncoder, scorer: LabelScorer) -> PredictResult:

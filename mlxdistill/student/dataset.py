@@ -43,6 +43,7 @@ def write_training_files(
     valid: Sequence[Row],
     answers: Mapping[str, Answer],
     rationales: Rationales | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Counts:
     """Writes `train.jsonl` and `valid.jsonl`.
 
@@ -54,18 +55,18 @@ def write_training_files(
     Args:
         rationales: those to learn beside the labels. A row's follows it at once; validation rows, by which the best
             adapter is chosen for its labels, have none.
+        weights: row id -> how much its label counts, where that is not as much as any other's.
 
     Raises DataError where a file would be empty, or no row has a rationale to learn.
     """
     validation = list(_validation_examples(task, prompt, valid, answers))
-    for name, examples in (("train.jsonl", rows), ("valid.jsonl", validation)):
-        if not examples:
-            raise DataError(
-                "no row is left to learn from" if name == "train.jsonl" else "no validation row has a label",
-                where=str(folder / name),
-                hint="loosen `filter`, or give more rows",
-            )
-    training = _Counted(_training_examples(task, prompt, rows, answers, rationales))
+    if not rows:
+        hint = "loosen `filter`, or give more rows"
+        raise DataError("no row is left to learn from", where=str(folder / "train.jsonl"), hint=hint)
+    if not validation:
+        hint = "give more rows, or rows with gold as data.valid: filters do not touch these"
+        raise DataError("no validation row has a label", where=str(folder / "valid.jsonl"), hint=hint)
+    training = _Counted(_training_examples(task, prompt, rows, answers, rationales, weights or {}))
     write_jsonl(folder / "train.jsonl", training)
     write_jsonl(folder / "valid.jsonl", validation)
     found = training.count - len(rows)
@@ -97,10 +98,12 @@ def _training_examples(
     rows: Sequence[Row],
     answers: Mapping[str, Answer],
     rationales: Rationales | None,
+    weights: Mapping[str, float],
 ) -> Iterator[dict[str, Any]]:
     asking = rationale_prompt(prompt)
     for row in rows:
-        yield _example(task, prompt, row, answers[row.id])
+        weight = {"weight": weights[row.id]} if row.id in weights else {}
+        yield {**_example(task, prompt, row, answers[row.id]), **weight}
         found = rationales.of(answers[row.id]) if rationales is not None else None
         if rationales is not None and found is not None:
             logprobs = {} if found.logprobs is None else {"logprobs": logprobs_record(found.logprobs)}

@@ -15,19 +15,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from mlxdistill.config.models import TrainConfig
 from mlxdistill.student.adapter import adapter_weights
+from mlxdistill.student.balance import Epochs
 from mlxdistill.student.batches import (
     COMPILED_MULTIPLE,
     UNCOMPILED_MULTIPLE,
     Batch,
-    epoch_steps,
     padded_length,
     padding_efficiency,
     parts,
 )
 from mlxdistill.student.checkpoints import Checkpoint, Checkpoints
 from mlxdistill.student.divergence import NotFinite
+from mlxdistill.student.dynamics import Record, row_figures
 from mlxdistill.student.encoding import EncodedRow
 from mlxdistill.student.head import SupervisedHead
 from mlxdistill.student.losses import arrays, gradient_function
@@ -77,8 +80,10 @@ class Training:
     Attributes:
         checkpoints: where it goes on from.
         state: where it stands.
+        epochs: which rows each epoch has.
         best: the weights of the best validation, under mlx-lm's names.
         planned_bytes: the process's peak as foreseen, or None.
+        record: of how it came to each row, where that is wanted.
     """
 
     def __init__(
@@ -102,7 +107,8 @@ class Training:
         self._reporter = reporter
         self._company = company
         self._lengths = [len(row.tokens) - 1 - material.prefix.tokens for row in material.train]
-        self._per_epoch = -(-len(material.train) // batch_size)
+        self.epochs = Epochs(material.train, self._lengths, config)
+        self._per_epoch = self.epochs.count_steps(batch_size)
         self.total = self._per_epoch * config.epochs
         self._validated = _validation_steps(self._per_epoch, config.validations_per_epoch)
         self._multiple = COMPILED_MULTIPLE if compiled else UNCOMPILED_MULTIPLE
@@ -119,7 +125,10 @@ class Training:
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, bias_correction=True
         )
         self._optimizer.init(material.model.trainable_parameters())
-        self._gradients = gradient_function(material.model, material.head, material.prefix, compiled=compiled)
+        self.record = Record(material.train, config.epochs) if config.record_dynamics else None
+        self._gradients = gradient_function(
+            material.model, material.head, material.prefix, compiled=compiled, watched=self.record is not None
+        )
         self._reports = Reports(reporter, self.total, self._per_epoch)
         self.state = TrainState(batch_size=batch_size)
         self.planned_bytes = planned_bytes
@@ -185,7 +194,7 @@ class Training:
         )
 
     def _steps(self, epoch: int) -> list[tuple[int, ...]]:
-        return epoch_steps(self._lengths, self._batch_size, seed=self._config.seed, epoch=epoch)
+        return self.epochs.steps(self._batch_size, epoch)
 
     def _parts(self, rows: Sequence[int]) -> list[Batch]:
         if not rows:  # of this rank, where there are more ranks than rows in a step
@@ -231,17 +240,26 @@ class Training:
         model.train()
         loss: Any = mx.array(0.0)
         gradients: Any = None
+        seen: dict[int, tuple[float, float]] = {}
         for number, batch in enumerate(self._parts(self._company.share(rows))):
             number = number * self._company.size + self._company.rank
             mx.random.seed(_part_seed(self._config.seed, self.state.step, number))
-            share, found = self._gradients(arrays(builder.build(self._material.train, batch)), weight)
+            targets = builder.build(self._material.train, batch)
+            share, found = self._gradients(arrays(targets), weight)
+            if self.record is not None:
+                share, losses, chosen = share
+                mx.eval(share, losses, chosen, found)
+                seen |= row_figures(targets, batch.rows, np.array(losses), np.array(chosen))
             loss = loss + share
             gradients = found if gradients is None else tree_map(mx.add, gradients, found)
             # Each part's activations are let go before the next one's are made.
             mx.eval(loss, gradients)
         if gradients is None:
             gradients = tree_map(mx.zeros_like, model.trainable_parameters())
-        summed, figures = self._company.sum(gradients, {"loss": loss.item()})
+        watched = self.record.figures(rows, seen) if self.record is not None else {}
+        summed, figures = self._company.sum(gradients, {"loss": loss.item(), **watched})
+        if self.record is not None:
+            self.record.take(self.state.step // self._per_epoch, figures)
         return figures["loss"], summed
 
     def _report(self) -> None:
@@ -303,6 +321,8 @@ class Training:
             "optimizer": dict(tree_flatten(self._optimizer.state)),
             "best": self.best,
         }
+        if self.record is not None:
+            tensors["dynamics"] = self.record.tensors()
         return Checkpoint(self.state.step, asdict(self.state), tensors)
 
     def _resume(self) -> None:
@@ -316,6 +336,8 @@ class Training:
         self._material.model.load_weights(list(checkpoint.tensors["adapter"].items()), strict=False)
         self._optimizer.state = tree_unflatten(list(checkpoint.tensors["optimizer"].items()))
         self.best = dict(checkpoint.tensors.get("best", {}))
+        if self.record is not None and "dynamics" in checkpoint.tensors:
+            self.record.restore(checkpoint.tensors["dynamics"])
         if self.state.step and not self.state.finished:
             self._reporter.note(f"going on from the checkpoint of step {self.state.step} of {self.total}")
 

@@ -49,11 +49,22 @@ def loss_share(head: SupervisedHead, prefix: SharedPrefix, batch: Arrays, total:
     return mx.sum(position_losses(logits, batch.tokens, batch.target) * batch.weights) / total
 
 
+def watched_loss_share(head: SupervisedHead, prefix: SharedPrefix, batch: Arrays, total: Any) -> tuple[Any, Any, Any]:
+    """As `loss_share`, with each position's loss [S], and the logits [S, K] of the tokens that may follow there."""
+    import mlx.core as mx
+
+    logits = head(batch.inputs, batch.positions, go_on(prefix.run()))
+    losses = position_losses(logits, batch.tokens, batch.target)
+    return mx.sum(losses * batch.weights) / total, losses, mx.take_along_axis(logits, batch.tokens, axis=-1)
+
+
 def gradient_function(
-    model: Any, head: SupervisedHead, prefix: SharedPrefix, *, compiled: bool
+    model: Any, head: SupervisedHead, prefix: SharedPrefix, *, compiled: bool, watched: bool = False
 ) -> Callable[[Arrays, float], tuple[Any, Any]]:
     """A function from a batch, and the weight of the whole step it is a part of, to its share of the step's loss and of
     the gradients of the model's trainable weights: shares of one step add up.
+
+    With `watched` the first of them is all that `watched_loss_share` returns.
 
     `compiled` pays on Metal; on the CPU every new shape would wait seconds for a C++ compiler.
     """
@@ -61,7 +72,8 @@ def gradient_function(
     import mlx.nn as nn
 
     def loss(total: Any, *given: Any) -> Any:
-        return loss_share(head, prefix, Arrays(*given), total)
+        share = watched_loss_share if watched else loss_share
+        return share(head, prefix, Arrays(*given), total)
 
     share = nn.value_and_grad(model, loss)
     if compiled:

@@ -23,11 +23,11 @@ from mlxdistill.config.models import TrainConfig
 from mlxdistill.errors import MlxDistillError
 from mlxdistill.platform.memory import memory_bytes, usable_memory_bytes
 from mlxdistill.platform.metal import CACHE_SHARE, has_metal
+from mlxdistill.student.balance import Epochs
 from mlxdistill.student.batches import (
     COMPILED_MULTIPLE,
     UNCOMPILED_MULTIPLE,
     Batch,
-    epoch_steps,
     even_batches,
     padded_length,
     parts,
@@ -151,6 +151,7 @@ class MemoryModel:
 
     Attributes:
         lengths: positions that each row to learn from is run at.
+        epochs: which rows each epoch has.
     """
 
     def __init__(self, material: Material, config: TrainConfig, place: Place) -> None:
@@ -163,6 +164,7 @@ class MemoryModel:
         self._adapter = sum(array.nbytes for _, array in self._trained)
         self._weights = sum(array.nbytes for _, array in tree_flatten(material.model.parameters())) - self._adapter
         self.lengths = [len(row.tokens) - 1 - material.prefix.tokens for row in material.train]
+        self.epochs = Epochs(material.train, self.lengths, config)
         self._known: dict[tuple[int, int, int], GraphMemory] = {}
         self._update: GraphMemory | None = None
         self._validation: GraphMemory | None = None
@@ -172,7 +174,7 @@ class MemoryModel:
         material, trained, place = self._material, self._adapter, self._place
         batches = self._batches(batch_size, batch_tokens)
         step = max((self._gradients(batch) for batch in self._largest(batches, material.train)), key=_peak)
-        in_parts = len(batches) > -(-len(material.train) // batch_size)
+        in_parts = len(batches) > self.epochs.count_steps(batch_size)
         summed = replace(step, peak=step.peak + trained * in_parts, results=step.results + trained * in_parts)
         update = self._updating()
         updated = GraphMemory(update.peak + trained, update.peak + trained, 0)  # beside the gradients
@@ -202,7 +204,7 @@ class MemoryModel:
 
         At most an eighth of the rows, so that an epoch has some steps.
         """
-        most = max(1, len(self._material.train) // FEWEST_STEPS)
+        most = max(1, self.epochs.rows // FEWEST_STEPS)
         sizes = [size for size in BATCH_SIZES if size <= most]
         low, high = 0, len(sizes)  # of the sizes from `high` on it is known that they fit
         while low < high:
@@ -229,7 +231,7 @@ class MemoryModel:
 
     def _batches(self, batch_size: int, batch_tokens: int | None) -> list[Batch]:
         multiple = self._place.multiple
-        steps = epoch_steps(self.lengths, batch_size, seed=self._config.seed, epoch=0)
+        steps = self.epochs.steps(batch_size, 0)
         shares = [step[:: self._place.ranks] for step in steps]
         return [batch for share in shares for batch in parts(share, self.lengths, batch_tokens, multiple)]
 

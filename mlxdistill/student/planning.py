@@ -41,6 +41,7 @@ class TrainingPlan:
         rows, valid_rows: to learn from, and to validate on; `truncated`: of both, those that lose their text's end.
         lengths: of the rows' tokens, the quantiles 0.5, 0.9, 0.99 and 1.
         shared_tokens: with which all rows begin; they are run once a batch.
+        rows_per_epoch: those after `train.class_balance`, copies counted.
         steps, tokens: of all epochs, where training does not stop early; tokens without padding.
         padding_efficiency: share of the computed positions that hold tokens.
         memory: of the batch size that is configured, or of the largest that fits, or of one row where none does.
@@ -55,6 +56,7 @@ class TrainingPlan:
     truncated: int
     lengths: tuple[int, ...]
     shared_tokens: int
+    rows_per_epoch: int
     steps: int
     tokens: int
     padding_efficiency: float
@@ -110,14 +112,16 @@ def plan(request: TrainRequest) -> TrainingPlan:
         batch_tokens = model.largest_batch_tokens(batch_size, working_set)
         checkpointing = _fits_checkpointed(material, request, place, batch_size, working_set)
     rows = material.train
+    tokens = np.array([len(row.tokens) - 1 for row in rows])
     return TrainingPlan(
         rows=len(rows),
         valid_rows=len(material.valid),
         truncated=sum(row.truncated for row in [*rows, *material.valid]),
         lengths=tuple(int(length) for length in np.quantile([len(row.tokens) for row in rows], QUANTILES)),
         shared_tokens=material.prefix.tokens,
-        steps=-(-len(rows) // batch_size) * request.train.epochs,
-        tokens=sum(len(row.tokens) - 1 for row in rows) * request.train.epochs,
+        rows_per_epoch=model.epochs.rows,
+        steps=model.epochs.count_steps(batch_size) * request.train.epochs,
+        tokens=sum(int(tokens @ model.epochs.copies(epoch)) for epoch in range(request.train.epochs)),
         padding_efficiency=padding_efficiency(model.lengths, model.batches(batch_size)),
         memory=memory,
         working_set=working_set,

@@ -25,6 +25,7 @@ class TrainRequest:
         prompt: the prompt around each row's text, so that only the text is cut where a row is too long.
         fine_tune_type: whether the adapter is LoRA, DoRA, or the top layers themselves.
         rank, ranks: this process's number, from 0, among those that share the training; only 0 leaves files.
+        dynamics: the file for what `train.record_dynamics` recorded, or None.
     """
 
     model: str
@@ -40,6 +41,7 @@ class TrainRequest:
     fine_tune_type: FineTuneType = "lora"
     rank: int = 0
     ranks: int = 1
+    dynamics: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class TrainResult:
         padding_efficiency: share of the computed positions that held tokens.
         seconds: of training and validation, over all sessions of a resumed training.
         history, losses: its validations, and its training losses at up to some hundred steps.
+        rows_per_epoch: how many an epoch has after `train.class_balance`, copies and rationales counted.
+        label_counts: of them, those of each label, in the task's order.
     """
 
     batch_size: int
@@ -139,6 +143,8 @@ class TrainResult:
     history: tuple[TrainEvent, ...]
     losses: tuple[LossEvent, ...] = ()
     predicted_peak_bytes: int | None = None
+    rows_per_epoch: int | None = None
+    label_counts: tuple[int, ...] = ()
 
 
 TrainReport: TypeAlias = TrainStart | LossEvent | TrainEvent

@@ -12,7 +12,6 @@ log-probabilities of an answer's tokens it is, at each token, the teacher's dist
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,11 +60,12 @@ class TargetBatch:
 
 
 def label_weights(rows: Sequence[EncodedRow], labels: int) -> tuple[float, ...]:
-    """Weights under which every label that occurs counts the same, with mean 1 over the rows with labels."""
-    counts = Counter(row.label for row in rows)
-    occurring = [label for label in range(labels) if counts[label]]
-    total = sum(counts[label] for label in occurring)
-    return tuple(total / (len(occurring) * counts[label]) if counts[label] else 1.0 for label in range(labels))
+    """Weights under which every label that occurs counts the same, beside the weights that rows have themselves; with
+    mean 1 over the rows with labels, each as often as it weighs."""
+    sums = [math.fsum(row.weight for row in rows if row.label == label) for label in range(labels)]
+    occurring = [label for label in range(labels) if sums[label]]
+    total = math.fsum(sums)
+    return tuple(total / (len(occurring) * sums[label]) if sums[label] else 1.0 for label in range(labels))
 
 
 def padded_count(positions: int) -> int:

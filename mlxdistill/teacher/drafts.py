@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlxdistill.errors import ModelError
-from mlxdistill.tasks.classification import ClassificationTask
-from mlxdistill.tasks.forms import THOUGHT_END, AnswerForm
+from mlxdistill.tasks.forms import THOUGHT_END
 from mlxdistill.tasks.token_logprobs import TokenLogprobs, tokenizer_marks
 from mlxdistill.teacher.engine import Model
 from mlxdistill.teacher.grammar import Grammar, Matcher
@@ -20,6 +20,21 @@ from mlxdistill.teacher.tokens import plain_tokens
 SECOND_TEMPERATURE = 0.7  # of a second attempt where the first took the likeliest tokens: it would be the same again
 _THINK = b"think>"  # in the tokens that begin and end a thought, which some models count among the control tokens
 _THOUGHT_END = THOUGHT_END.encode()
+_LAST_BYTES = (b"}", b"\n", b">")  # in the token that completes an answer of whatever form
+
+
+class Form(Protocol):
+    """How an answer is written (`tasks.forms.AnswerForm`, `tasks.drafting.DraftForm`)."""
+
+    def is_complete(self, text: str) -> bool: ...
+
+    def shortest(self, verbalizer: str) -> str: ...
+
+
+class Reader(Protocol):
+    """What makes of an answer what it says; None where it is not of the form (`ClassificationTask`, `DraftTask`)."""
+
+    def read(self, text: str, form: Any) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +42,17 @@ class Writing:
     """How answers are written.
 
     Attributes:
-        form: JSON or text, with or without a rationale.
+        form: of an answer.
         grammar: what JSON is held to (`schema_grammar`); None: to nothing.
         samples: answers to each row.
         temperature, seed: of the draws; temperature 0 takes the likeliest token.
         max_tokens: of one answer, a thought included.
         thinking: the prompt ends within a thought, and the answer comes after it.
         keep_logprobs: how many of the likeliest tokens' log-probabilities are kept at each token of an answer.
+        retries: an answer that cannot be parsed is asked for once more.
     """
 
-    form: AnswerForm
+    form: Form
     grammar: str | None
     samples: int = 1
     temperature: float = 0.0
@@ -44,6 +60,7 @@ class Writing:
     max_tokens: int = 256
     thinking: bool = False
     keep_logprobs: int = 0
+    retries: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +113,7 @@ class Writer:
     Raises ModelError where llama.cpp does not take the grammar.
     """
 
-    def __init__(self, model: Model, task: ClassificationTask, writing: Writing) -> None:
+    def __init__(self, model: Model, task: Reader, writing: Writing) -> None:
         self._model = model
         self._task = task
         self._writing = writing
@@ -156,7 +173,7 @@ class Writer:
             return
         if draft.matcher is not None:
             draft.matcher.accept(token)
-        if not draft.thinking and (b"}" in piece or b"\n" in piece):
+        if not draft.thinking and any(last in piece for last in _LAST_BYTES):
             draft.ended |= self._writing.form.is_complete(draft.answer)
 
     def logprobs(self, draft: Draft) -> TokenLogprobs | None:

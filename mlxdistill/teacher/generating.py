@@ -46,8 +46,9 @@ class GeneratingLabeller(ModelLabeller):
         assert config.model is not None
         info = inspect_gguf(find_gguf(config.model))
         thinking = config.thinking and THOUGHT_END in (info.chat_template or "")
-        writing = _writing(config, task, thinking=thinking)
-        prompt = _prompt(info, task, template, writing)
+        form = AnswerForm(config.format, config.rationale)
+        writing = _writing(config, task, form, thinking=thinking)
+        prompt = _prompt(info, task, template, form, thinking=thinking)
         limits = Limits(config.n_ctx, config.n_batch or N_BATCH, config.n_seq or N_SEQ, config.threads)
         # Without `samples` and `keep_logprobs`: whoever asks for more of them keeps the answers that have enough.
         decoding = {
@@ -76,8 +77,7 @@ class GeneratingLabeller(ModelLabeller):
         )
 
 
-def _writing(config: TeacherConfig, task: ClassificationTask, *, thinking: bool) -> Writing:
-    form = AnswerForm(config.format, config.rationale)
+def _writing(config: TeacherConfig, task: ClassificationTask, form: AnswerForm, *, thinking: bool) -> Writing:
     grammar = None
     if form.format == "json":
         most = min(MOST_REPETITIONS, RATIONALE_CHARACTERS_PER_TOKEN * config.max_tokens)
@@ -94,9 +94,11 @@ def _writing(config: TeacherConfig, task: ClassificationTask, *, thinking: bool)
     )
 
 
-def _prompt(info: GgufInfo, task: ClassificationTask, template: str | None, writing: Writing) -> LabelPrompt:
-    before, after = asked_turn(info, thinking=writing.thinking)
-    if writing.thinking and not after.rstrip().endswith(OPEN_THINKING.strip()):
+def _prompt(
+    info: GgufInfo, task: ClassificationTask, template: str | None, form: AnswerForm, *, thinking: bool
+) -> LabelPrompt:
+    before, after = asked_turn(info, thinking=thinking)
+    if thinking and not after.rstrip().endswith(OPEN_THINKING.strip()):
         after += OPEN_THINKING
-    prompt = task.teacher_prompt(template, form=writing.form)
+    prompt = task.teacher_prompt(template, form=form)
     return LabelPrompt(before, prompt.head, prompt.tail, after, task.names, task.verbalizers)

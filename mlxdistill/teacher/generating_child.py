@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxdistill.tasks.classification import ClassificationTask
 from mlxdistill.teacher.child import LabelQuestion, LabelStats
-from mlxdistill.teacher.drafts import Writing
+from mlxdistill.teacher.drafts import Reader, Writing
 from mlxdistill.teacher.engine import Model
 from mlxdistill.teacher.generation import Generator, Group
 from mlxdistill.teacher.lanes import Limits
@@ -25,7 +24,7 @@ class GenerateRequest:
 
     model: Path
     prompt: LabelPrompt
-    task: ClassificationTask
+    task: Reader
     writing: Writing
     limits: Limits
 

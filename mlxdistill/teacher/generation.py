@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from mlxdistill.errors import ModelError
 from mlxdistill.platform.cores import usable_cores
 from mlxdistill.platform.memory import machine_memory_bytes
-from mlxdistill.tasks.classification import ClassificationTask
 from mlxdistill.tasks.protocols import Answer, Progress
-from mlxdistill.teacher.drafts import Draft, Writer, Writing
+from mlxdistill.teacher.drafts import Draft, Reader, Writer, Writing
 from mlxdistill.teacher.engine import Engine, EngineSettings, Model, NoSlot, Token
 from mlxdistill.teacher.lanes import MOST_SEQUENCES, Limits
 from mlxdistill.teacher.prompts import LabelPrompt, prompt_tokens
@@ -104,9 +103,7 @@ class Generator:
     Raises ModelError where the prompt and the answer leave no room for a text.
     """
 
-    def __init__(
-        self, model: Model, prompt: LabelPrompt, task: ClassificationTask, writing: Writing, limits: Limits
-    ) -> None:
+    def __init__(self, model: Model, prompt: LabelPrompt, task: Reader, writing: Writing, limits: Limits) -> None:
         self._model = model
         self._writing = writing
         self._prompt = prompt_tokens(model, prompt)
@@ -119,7 +116,7 @@ class Generator:
                 f"the prompt takes {shared} of {n_ctx} tokens and the answer {writing.max_tokens}; that leaves no room"
                 " for a text"
             )
-            hint = "raise teacher.n_ctx, lower teacher.max_tokens, or shorten the prompt"
+            hint = "raise teacher.n_ctx, lower max_tokens, or shorten the prompt"
             raise ModelError(message, where=str(model.path), hint=hint)
         self._writer = Writer(model, task, writing)
         writers = min(limits.n_seq, limits.n_batch, MOST_WRITERS)
@@ -326,7 +323,7 @@ class Generator:
         draft.close()
         row.running -= 1
         label = self._writer.label(draft)
-        if label is None and draft.attempt + 1 < ATTEMPTS:
+        if label is None and self._writing.retries and draft.attempt + 1 < ATTEMPTS:
             row.waiting.append((draft.sample, draft.attempt + 1))
             row.seconds += draft.seconds
             return

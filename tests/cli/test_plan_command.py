@@ -48,6 +48,7 @@ PLAN = TrainingPlan(
     truncated=3,
     lengths=(40, 90, 200, 512),
     shared_tokens=12,
+    rows_per_epoch=1000,
     steps=126,
     tokens=90_000,
     padding_efficiency=0.94,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlxdistill.config.load import load_config, parse_settings
+from mlxdistill.config.models import Config
 from mlxdistill.config.template import template
 from mlxdistill.errors import ConfigError
 
@@ -345,6 +346,18 @@ def test_settings_without_a_file_follow_the_environment_too() -> None:
         with pytest.raises(ConfigError, match="a data folder's rows") as caught:
             parse_settings([setting], "org/name", {})
         assert caught.value.where == f"--set {setting.partition('=')[0]}"
+
+
+def test_ways_to_balance_classes(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    ways = {"true": "weights", "false": False, "weights": "weights", "upsample": "upsample", "downsample": "downsample"}
+    for given, balance in ways.items():
+        assert load_config(path, [f"train.class_balance={given}"], {}).config.train.class_balance == balance
+    for wrong in ("yes", "1", "over"):
+        with pytest.raises(ConfigError, match="class_balance"):
+            load_config(path, [f"train.class_balance={wrong}"], {})
+    schema = Config.model_json_schema()["$defs"]["TrainConfig"]["properties"]["class_balance"]
+    assert schema["enum"] == [False, True, "weights", "upsample", "downsample"]
 
 
 SEVERAL = GOOD.replace(
