@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlxdistill.cli.options import AsJson, Debug
+from mlxdistill.cli.visible import visible
 from mlxdistill.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mlxdistill.rundir.layout import RunDir
-    from mlxdistill.store import StoredLabeller
+    from mlxdistill.store import Decision, StoredLabeller
     from mlxdistill.tasks.protocols import Answer
 
 SHOWN_LABELS = 5  # of a row's class probabilities, where a person reads them
@@ -42,8 +43,9 @@ def show(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Print every answer to one row, and what the filters decided about it."""
+    """Print every answer to one row, and what the filters and people decided about it."""
     from mlxdistill.cli.console import print_json, print_lines
+    from mlxdistill.cli.people import people_records, print_people
     from mlxdistill.store import LabelReader
 
     folder = _folder(run)
@@ -56,8 +58,9 @@ def show(
             for answer in reader.answers_to(labeller, row_id)
         ]
         decisions = reader.decisions_about(row_id)
-        row = _find_row(folder, row_id) if text or not answers else None
-        if row is None and not answers and not decisions:
+        people = reader.people_history(row_id)
+        row = _find_row(folder, row_id) if text or people or not answers else None
+        if row is None and not answers and not decisions and not people:
             near = reader.nearest(row_id)
             hint = f"did you mean {near}?" if near else "the ids stand in rows/pool.jsonl"
             raise DataError("no row has this id", where=f"row {row_id}", hint=hint)
@@ -72,8 +75,10 @@ def show(
         ],
         "decisions": [
             {"filtering": number, "filter": item.filter, "kept": item.kept, "reason": item.reason, "score": item.score}
-            for number, item in decisions
+            | {"weight": item.weight, "label": item.label, "probabilities": item.probabilities}
+            for number, item in _in_order(decisions, folder)
         ],
+        "people": people_records(people, None if row is None else row["text"]),
     }
     if as_json:
         print_json(shown)
@@ -81,6 +86,16 @@ def show(
     print_lines([f"row {row_id}", *([str(shown["text"])] if text else [])])
     _print_answers(shown["answers"])
     _print_decisions(shown["decisions"])
+    print_people(shown["people"])
+
+
+def _in_order(decisions: Sequence[tuple[int, Decision]], folder: RunDir) -> list[tuple[int, Decision]]:
+    """Those of each filtering in the order the filters ran the last time; of filters that are off now, at the end."""
+    from mlxdistill.rundir.manifest import Manifest
+
+    steps = [step["filter"] for step in Manifest(folder).figures("filter").get("funnel", ())]
+    place = {name: number for number, name in enumerate(steps)}
+    return sorted(decisions, key=lambda entry: (entry[0], place.get(entry[1].filter, len(place))))
 
 
 def export(
@@ -91,13 +106,24 @@ def export(
     raw: Annotated[
         bool, typer.Option("--raw", help="Every answer as it was given, before votes, corrections and combinations.")
     ] = False,
+    people: Annotated[
+        bool, typer.Option("--people", help="What people decided in `mlxdistill review`, instead of the teachers'.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Write labels to stdout, one JSON object a line, without texts."""
+    from mlxdistill.cli.people import exported_people
     from mlxdistill.store import SETTLED, LabelReader
 
+    if people and (raw or teacher is not None):
+        hint = "leave the other option out"
+        raise UsageError("people's labels are nobody's answers", where="--people", hint=hint)
     folder = _folder(run)
     with LabelReader(folder.labels) as reader:
+        if people:
+            for each in exported_people(reader):
+                sys.stdout.write(visible(json.dumps(each, ensure_ascii=False)) + "\n")
+            return
         for labeller in _chosen(folder, reader.labellers(), teacher, raw=raw):
             for answer in reader.answers(labeller):
                 if not raw and answer.sample not in SETTLED:
@@ -105,14 +131,15 @@ def export(
                 record = _record(labeller, answer)
                 if raw:
                     record["sample"] = answer.sample
-                sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+                sys.stdout.write(visible(json.dumps(record, ensure_ascii=False)) + "\n")
 
 
 def stats(run: RunArgument, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Count the answers of every teacher: outcomes, classes, confidence, agreement, time."""
+    """Count the answers of every teacher (outcomes, classes, confidence, agreement, time), and people's labels."""
     from dataclasses import asdict
 
     from mlxdistill.cli.console import print_json
+    from mlxdistill.cli.people import people_counts, print_people_counts
     from mlxdistill.store import LabelReader
 
     folder = _folder(run)
@@ -130,10 +157,12 @@ def stats(run: RunArgument, as_json: AsJson = False, debug: Debug = False) -> No
             }
             for labeller in labellers
         ]
+        people = people_counts(reader)
     if as_json:
-        print_json({"run": str(folder.path), "labellers": records})
+        print_json({"run": str(folder.path), "labellers": records, "people": people})
     else:
         _print_stats(records)
+        print_people_counts(people)
 
 
 def _folder(run: Path) -> RunDir:
@@ -218,7 +247,9 @@ def _record(labeller: StoredLabeller, answer: Answer) -> dict[str, Any]:
 def _find_row(folder: RunDir, row_id: str) -> dict[str, Any] | None:
     from mlxdistill.rundir.files import read_jsonl
 
-    files = [path for path in (folder.pool, folder.valid, *folder.test_sets.values()) if path.exists()]
+    files = [
+        path for path in (folder.pool, folder.synthetic, folder.valid, *folder.test_sets.values()) if path.exists()
+    ]
     return next((record for path in files for record in read_jsonl(path) if record["id"] == row_id), None)
 
 
@@ -255,13 +286,24 @@ def _print_decisions(decisions: Sequence[dict[str, Any]]) -> None:
             (
                 f"{record['filtering']}{', in force' if record['filtering'] == last else ''}",
                 record["filter"],
-                "kept" if record["kept"] else "dropped",
+                _decided(record),
                 record["reason"],
                 _number(record["score"]),
             )
             for record in decisions
         ]
         print_table(("filtering", "filter", "decision", "reason", "score"), rows)
+
+
+def _decided(record: Mapping[str, Any]) -> str:
+    parts = ["kept" if record["kept"] else "dropped"]
+    if record["weight"] is not None:
+        parts.append(f"counts {record['weight']:.2g}")
+    if record["label"] is not None:
+        parts.append(f"taught as {record['label']}")
+    elif record["probabilities"] is not None:
+        parts.append("softened")
+    return ", ".join(parts)
 
 
 def _print_stats(records: Sequence[dict[str, Any]]) -> None:

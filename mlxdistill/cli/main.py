@@ -18,6 +18,7 @@ import typer
 import typer.main
 
 from mlxdistill import __version__
+from mlxdistill.cli.visible import visible
 from mlxdistill.errors import ConfigError, Interrupted, MlxDistillError, UsageError
 
 NAME = "mlxdistill"
@@ -30,7 +31,10 @@ COMMANDS = (
     "run",
     "stages",
     "prompts",
+    "synth",
     "predict",
+    "review",
+    "data",
     "labels",
     "learning_curve",
     "sweep",
@@ -129,7 +133,7 @@ def _print_error(error: MlxDistillError, as_json: bool) -> None:
             content["problems"] = [
                 {"message": problem.message, "where": problem.where, "hint": problem.hint} for problem in error.problems
             ]
-        print(json.dumps({"error": content}, ensure_ascii=False))
+        print(visible(json.dumps({"error": content}, ensure_ascii=False)))
         return
     if isinstance(error, ConfigError):
         for problem in error.problems:
@@ -139,6 +143,6 @@ def _print_error(error: MlxDistillError, as_json: bool) -> None:
 
 
 def _print_line(where: str | None, message: str, hint: str | None) -> None:
-    print(f"error: {where + ': ' if where else ''}{message}", file=sys.stderr)
+    print(visible(f"error: {where + ': ' if where else ''}{message}"), file=sys.stderr)
     if hint:
-        print(f"  hint: {hint}", file=sys.stderr)
+        print(visible(f"  hint: {hint}"), file=sys.stderr)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlxdistill.errors import DataError
-from mlxdistill.evaluation.measure import TEACHER, measure, set_sizes
+from mlxdistill.evaluation.measure import PERSON, TEACHER, measure, set_sizes
 from mlxdistill.evaluation.records import (
     Record,
     SystemAnswers,
@@ -49,7 +49,8 @@ def evaluate(
 ) -> Evaluation:
     """Scores every system on every set. Writes nothing.
 
-    The reference is gold wherever a test row has any; without, it is the teacher, and only agreement with it is given.
+    The reference is gold wherever a test row has any (`person` where people alone have given it); without, it is the
+    teacher, and only agreement with it is given.
 
     Args:
         sets: the test rows, by the set's name.
@@ -61,10 +62,11 @@ def evaluate(
     """
     check_sets(sets, labels)
     records = make_records(sets, systems, labels)
-    has_gold = any(row.gold is not None for rows in sets.values() for row in rows)
-    if not has_gold and TEACHER not in systems and any(sets.values()):
+    golden = [row for rows in sets.values() for row in rows if row.gold is not None]
+    if not golden and TEACHER not in systems and any(sets.values()):
         raise DataError("no test row has gold and there is no teacher to compare with", hint="set data.fields.gold")
-    kind = "gold" if has_gold or TEACHER not in systems else "teacher"
+    by_people = bool(golden) and all(row.meta.get("gold_by") == PERSON for row in golden)
+    kind = PERSON if by_people else "gold" if golden or TEACHER not in systems else TEACHER
     header = {
         "schema": SCHEMA,
         "task": "classification",

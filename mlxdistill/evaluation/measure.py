@@ -19,6 +19,7 @@ from mlxdistill.evaluation.scores import Resampling, accuracy_interval, score
 from mlxdistill.evaluation.verdict import REPLACEMENT_SET, replacement, retention
 
 STUDENT, TEACHER = "student", "teacher"
+PERSON = "person"  # the reference where people alone have given the gold, and `gold_by` of what they gave
 
 Records = Mapping[tuple[str, str], Mapping[str, Record]]
 
@@ -49,14 +50,15 @@ def measure(
 
     Args:
         records: by (system, set), then by row id.
-        header: its first keys, with `labels`, `reference` (gold or teacher) and `settings` (margin, resamples, seed).
+        header: its first keys, with `labels`, `reference` (gold, person or teacher) and `settings` (margin, resamples,
+            seed).
         sets: its sets, with their sizes.
         speeds: `rows_per_second` and `peak_memory_bytes` of every system.
     """
     settings, kind = header["settings"], header["reference"]
     resampling = Resampling(settings["resamples"], settings["seed"])
     found = _Found(records, reference_labels(records, kind), header["labels"])
-    scored = _gold_scores if kind == "gold" else _agreement
+    scored = _agreement if kind == TEACHER else _gold_scores
     content = {
         **header,
         "sets": dict(sets),
@@ -68,7 +70,7 @@ def measure(
         "retention": {},
         "replacement": None,
     }
-    if kind == "gold":
+    if kind != TEACHER:
         both = STUDENT in speeds and TEACHER in speeds
         pairs = {name: found.pair(STUDENT, TEACHER, name) for name in sets} if both else {}
         content["retention"] = {
@@ -80,16 +82,23 @@ def measure(
 
 
 def set_sizes(records: Records, names: Iterable[str], labels: Sequence[str], kind: str) -> dict[str, dict[str, Any]]:
-    """The size of each set: its rows with a reference, how many of each class, and how many rows are left out."""
+    """The size of each set: its rows with a reference, how many of each class, and how many rows are left out.
+
+    Where people gave gold, or disagree with it: how many rows of it.
+    """
     reference = reference_labels(records, kind)
     sizes = {}
     for name in names:
-        rows = {row_id for (_, set_name), found in records.items() if set_name == name for row_id in found}
+        rows = {row_id: each for (_, of), found in records.items() if of == name for row_id, each in found.items()}
         right = reference.get(name, {})
         counts = Counter(right.values())
         sizes[name] = {"n": len(right), "class_counts": {label: counts[label] for label in labels}}
         if len(rows) > len(right):
-            sizes[name]["without_gold" if kind == "gold" else "without_teacher"] = len(rows) - len(right)
+            sizes[name]["without_teacher" if kind == TEACHER else "without_gold"] = len(rows) - len(right)
+        by_people = sum(each.gold_by == PERSON for each in rows.values())
+        disputed = sum(each.disputed is not None for each in rows.values())
+        sizes[name] |= {"gold_by_people": by_people} if by_people else {}
+        sizes[name] |= {"disputed_gold": disputed} if disputed else {}
     return sizes
 
 
@@ -99,7 +108,7 @@ def reference_labels(records: Records, kind: str) -> dict[str, dict[str, str]]:
     for (system, set_name), rows in records.items():
         right = reference.setdefault(set_name, {})
         for record in rows.values():
-            label = record.gold if kind == "gold" else record.prediction if system == TEACHER else None
+            label = record.gold if kind != TEACHER else record.prediction if system == TEACHER else None
             if label is not None:
                 right[record.id] = label
     return reference
@@ -123,7 +132,7 @@ def _comparisons(
 ) -> list[dict[str, Any]]:
     if STUDENT not in systems:
         return []
-    metric, left_out = ("accuracy", {STUDENT}) if kind == "gold" else ("agreement", {STUDENT, TEACHER})
+    metric, left_out = ("agreement", {STUDENT, TEACHER}) if kind == TEACHER else ("accuracy", {STUDENT})
     return [
         compare(STUDENT, other, name, metric, found.pair(STUDENT, other, name), size["n"], resampling)
         for other in systems

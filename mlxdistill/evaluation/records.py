@@ -42,6 +42,8 @@ class Record:
         probabilities: in the task's order of labels, or None.
         gold: None where nobody has labelled the row; `correct` is None then too.
         group: the row's `meta["group"]`, if it has one.
+        gold_by: `person` where the gold is a label by a person (`meta["gold_by"]`), None where the source had it.
+        disputed: a person's label (`meta["disputed"]`), where it is another than the gold; the gold counts.
     """
 
     id: str
@@ -51,6 +53,8 @@ class Record:
     probabilities: tuple[float, ...] | None
     gold: str | None
     group: str | None = None
+    gold_by: str | None = None
+    disputed: str | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -66,7 +70,8 @@ class Record:
             "gold": self.gold,
             "correct": self.correct,
         }
-        return line if self.group is None else {**line, "group": self.group}
+        rarely = {"group": self.group, "gold_by": self.gold_by, "disputed": self.disputed}
+        return {**line, **{name: value for name, value in rarely.items() if value is not None}}
 
 
 def check_sets(sets: Mapping[str, Sequence[Row]], labels: Sequence[str]) -> None:
@@ -127,6 +132,8 @@ def _record(system: str, set_name: str, row: Row, answer: Answer, labels: Sequen
         probabilities=probabilities,
         gold=row.gold,
         group=None if group is None else scalar_text(group),
+        gold_by=row.meta.get("gold_by"),
+        disputed=row.meta.get("disputed"),
     )
 
 
@@ -146,6 +153,8 @@ def _from_json(line: Mapping[str, Any], where: str) -> Record:
             probabilities=None if probabilities is None else tuple(probabilities),
             gold=line["gold"],
             group=line.get("group"),
+            gold_by=line.get("gold_by"),
+            disputed=line.get("disputed"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         hint = "the file was edited or is of another version; run mlxdistill eval again"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxdistill.config.data import FieldsConfig
+from mlxdistill.config.models import TeacherConfig
 from mlxdistill.experiments.candidates import Candidate
 from mlxdistill.pipeline import Reporter
 from mlxdistill.pipeline.asking import CONTENT_FREE_ROWS, ask_content_free
@@ -99,14 +100,14 @@ def ask_candidate(
     reporter.end(STEP, f"{candidate.name}: {summary.new:,} answers{kept}")
     return Asked(
         candidate,
-        _one_each(candidate, labeller.samples, rows, store, number, content_free, task.names),
+        one_answer_each(candidate.config, labeller.samples, rows, store, number, content_free, task.names),
         costs.tokens_per_row(key, len(labeller.samples)),
         answered / seconds if seconds else None,
     )
 
 
-def _one_each(
-    candidate: Candidate,
+def one_answer_each(
+    config: TeacherConfig,
     samples: Sequence[int],
     rows: Sequence[Row],
     store: LabelStore,
@@ -122,7 +123,7 @@ def _one_each(
             found[answer.sample][answer.row_id] = answer
         return list(found.values())
 
-    rule = Rule(tuple(samples), votes=candidate.config.answer == "generate")
+    rule = Rule(tuple(samples), votes=config.answer == "generate")
     if content_free is not None:
         free_ids = [row.id for row in CONTENT_FREE_ROWS]
         free = [opinions_of(free_ids, answers, labels) for answers in given(content_free, CONTENT_FREE_ROWS)]

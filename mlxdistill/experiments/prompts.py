@@ -21,11 +21,12 @@ from mlxdistill.experiments.candidates import Axes, candidates
 from mlxdistill.experiments.choice import Choice, Entrant, Versus, choose
 from mlxdistill.experiments.sentences import caveats, recommendation_sentence, verdict
 from mlxdistill.pipeline import STAGES, Options, Reporter, run_stages, task_of
+from mlxdistill.pipeline.training_labels import with_people
 from mlxdistill.rundir.files import write_json
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.lock import locked
 from mlxdistill.rundir.log import log_event
-from mlxdistill.store import LabelStore
+from mlxdistill.store import LabelReader, LabelStore
 from mlxdistill.tasks.classification import ClassificationTask
 from mlxdistill.tasks.rows import Row, content_hash, read_rows
 
@@ -48,7 +49,7 @@ def compare_prompts(
     found, notes = candidates(config, axes)
     labellers = [open_candidate(candidate, task, config.data.fields, reporter) for candidate in found]
     run_stages(loaded, run, ("ingest",), STAGES, reporter, Options())
-    rows = _rows_with_gold(run, wanted, notes)
+    rows = _rows_with_gold(run, task.names, wanted, notes)
     for note in notes:
         reporter.note(note)
     with locked(run), LabelStore(run.labels) as store:
@@ -65,9 +66,12 @@ def compare_prompts(
     return outcome
 
 
-def _rows_with_gold(run: RunDir, wanted: int | None, notes: list[str]) -> list[Row]:
-    """The validation rows with gold; fewer, where fewer are wanted: a random part of them, the same every time."""
+def _rows_with_gold(run: RunDir, labels: Sequence[str], wanted: int | None, notes: list[str]) -> list[Row]:
+    """The validation rows with gold, by people too; where fewer are wanted, always the same random part of them."""
     rows = read_rows(run.valid) if run.valid.exists() else []
+    if run.labels.exists():
+        with LabelReader(run.labels) as reader:
+            rows = with_people(reader, rows, labels)
     golden = [row for row in rows if row.gold is not None]
     if not golden:
         hint = "name the column of the gold labels in data.fields.gold, or give a file of rows with gold as data.valid"

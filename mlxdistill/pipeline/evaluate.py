@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlxdistill import __version__
+from mlxdistill.data.redaction import Redactor
 from mlxdistill.errors import DataError
 from mlxdistill.evaluation.baselines import TrainingRow, baseline_answers
 from mlxdistill.evaluation.evaluate import evaluate, write_evaluation
 from mlxdistill.evaluation.records import SystemAnswers
 from mlxdistill.pipeline.answers import teacher_answers, teacher_figures
+from mlxdistill.pipeline.people_notes import people_notes
+from mlxdistill.pipeline.redaction import open_redactor, redacted_rows
 from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
 from mlxdistill.pipeline.train import open_student, training_rows
+from mlxdistill.pipeline.training_labels import people_inputs, with_people
+from mlxdistill.pipeline.treatments import teaching
 from mlxdistill.platform.cores import blas_threads
 from mlxdistill.rundir.files import file_sha256
 from mlxdistill.rundir.manifest import Work
@@ -30,6 +35,7 @@ def _inputs(context: Context) -> Mapping[str, Any]:
         "adapter": file_sha256(run.adapters / "adapters.safetensors"),
         "sets": {name: file_sha256(path) for name, path in run.test_sets.items() if path.exists()},
         "evaluate": context.config.evaluate.model_dump(mode="json"),
+        **people_inputs(run, tuple(run.test_sets)),
         "version": __version__,
     }
 
@@ -40,8 +46,13 @@ def _work(context: Context) -> Result:
     if not any(sets.values()):
         raise DataError("there are no test rows", where=str(run.test_indist.parent), hint="set data.test")
     with LabelStore(run.labels) as store:
+        sets = {name: with_people(store, rows, context.task.names) for name, rows in sets.items()}
+        for note in people_notes(store, sets):
+            context.reporter.note(note)
         systems = _teachers(context, store, sets)
-        training = _training(context, store)
+        with open_redactor(config, context.reporter, run, when=("after",)) as redactor:
+            training = _training(context, store, redactor)
+            sets = {name: redacted_rows(redactor, rows) for name, rows in sets.items()}
     systems["student"] = _student(context, sets, trained=True)
     if "student_base" in config.evaluate.baselines:
         systems["student_base"] = _student(context, sets, trained=False)
@@ -71,11 +82,16 @@ def _teachers(context: Context, store: LabelStore, sets: Mapping[str, Sequence[R
     return systems
 
 
-def _training(context: Context, store: LabelStore) -> list[TrainingRow]:
+def _training(context: Context, store: LabelStore, redactor: Redactor | None) -> list[TrainingRow]:
+    """What the student learned from, as it read it."""
     rows = training_rows(context, store)
-    answers = teacher_answers(context, store, rows)
-    taught = ((row, answers[row.id].label) for row in rows)
-    return [TrainingRow(row.text, label, row.gold) for row, label in taught if label is not None]
+    taught = teaching(context, store, rows)
+    labels = ((row, taught.answers[row.id].label) for row in redacted_rows(redactor, rows))
+    return [
+        TrainingRow(row.text, label, row.gold, taught.weights.get(row.id, 1.0))
+        for row, label in labels
+        if label is not None
+    ]
 
 
 def _student(context: Context, sets: Mapping[str, Sequence[Row]], *, trained: bool) -> SystemAnswers:

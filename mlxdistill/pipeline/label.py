@@ -17,6 +17,8 @@ from mlxdistill.pipeline.asking import Asked, ask, key_of, open_teacher
 from mlxdistill.pipeline.budget import budget_figures, budget_in_force, choice_in_force
 from mlxdistill.pipeline.settling import Settled, settle, settling_inputs, settling_lines
 from mlxdistill.pipeline.stage import Context, Need, Result, Stage, prompt_template
+from mlxdistill.pipeline.synthetic import synthetic_inputs
+from mlxdistill.pipeline.training_labels import people_inputs
 from mlxdistill.rundir.files import write_jsonl
 from mlxdistill.rundir.manifest import Work
 from mlxdistill.store import LabelStore
@@ -40,9 +42,16 @@ def _inputs(context: Context) -> Mapping[str, Any]:
         "prompt": prompts if several else prompts[0],
         "labels": context.task.names,
         **_keeping_inputs(context.config),
-        **settling_inputs(context.config),
+        **_settling_inputs(context),
         **_spending_inputs(context),
+        **synthetic_inputs(context.run),
     }
+
+
+def _settling_inputs(context: Context) -> dict[str, Any]:
+    """What the final answers depend on besides those given; of rules that are fitted on gold, that by people too."""
+    rules = settling_inputs(context.config)
+    return {**rules, **people_inputs(context.run, ("valid",))} if rules else {}
 
 
 def _keeping_inputs(config: Config) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlxdistill.errors import ModelError
 from mlxdistill.evaluation.evaluate import checked_metrics
 from mlxdistill.evaluation.sentence import verdict_sentence
+from mlxdistill.pipeline.redaction import open_redactor
 from mlxdistill.pipeline.stage import Context, Result, Stage, no_needs
 from mlxdistill.platform.models import find_gguf
 from mlxdistill.report.data import FunnelStep, Mistake, ModelFile, ReportData, TrainPoint
@@ -23,15 +25,17 @@ SETTINGS = {"teacher", "combine", "filter", "student", "train"}
 
 
 def _inputs(context: Context) -> Mapping[str, Any]:
-    labelled = context.manifest.figures("label")
+    labelled, filtered = context.manifest.figures("label"), context.manifest.figures("filter")
     return {
         "metrics": file_sha256(context.run.metrics),
         "predictions": file_sha256(context.run.predictions),
         **{name: file_sha256(path) for name, path in _experiments(context.run).items() if path.exists()},
         "report": context.config.report.model_dump(mode="json"),
+        "redaction": context.config.data.redact_settings,
         "name": context.config.name,
         "settings": context.config.model_dump(mode="json", include=SETTINGS),
         "teachers": content_hash(canonical_json([labelled.get("teachers"), labelled.get("effects")])),
+        "filters": content_hash(canonical_json([filtered.get("funnel"), filtered.get("filter_notes")])),
     }
 
 
@@ -46,6 +50,7 @@ def _work(context: Context) -> Result:
         predictions=predictions,
         manifest={"stages": {name: stage for name, stage in context.manifest.stages.items() if name != "report"}},
         funnel=_funnel(context),
+        filter_notes=tuple(context.manifest.figures("filter").get("filter_notes", ())),
         training=_curve(context.manifest.figures("train")),
         mistakes=tuple(mistakes),
         versions=package_versions(),
@@ -89,7 +94,15 @@ def _model_file(model: str | None) -> ModelFile | None:
 
 def _funnel(context: Context) -> tuple[FunnelStep, ...]:
     return tuple(
-        FunnelStep(step["filter"], step["kept"], sum(step["dropped"].values()), "; ".join(step["dropped"]))
+        FunnelStep(
+            step["filter"],
+            step["kept"],
+            sum(step["dropped"].values()),
+            step["dropped"],
+            step.get("examples", {}),
+            {label: (counts["kept"], counts["dropped"]) for label, counts in step.get("classes", {}).items()},
+            step.get("treated", {}),
+        )
         for step in context.manifest.figures("filter").get("funnel", ())
     )
 
@@ -114,7 +127,17 @@ def _mistakes(context: Context, predictions: Sequence[Mapping[str, Any]]) -> lis
             Mistake(line["id"], line["set"], line["gold"], line["prediction"], teacher.get(key), sure, texts.get(key))
         )
     mistakes.sort(key=lambda mistake: (-(mistake.student_probability or 0), mistake.set, mistake.id))
-    return mistakes[: config.mistakes]
+    shown = mistakes[: config.mistakes]
+    return _redacted(context, shown) if config.show_text else shown
+
+
+def _redacted(context: Context, mistakes: Sequence[Mistake]) -> list[Mistake]:
+    """With texts as the student read them."""
+    with open_redactor(context.config, context.reporter, context.run, when=("after",)) as redactor:
+        if redactor is None:
+            return list(mistakes)
+        texts = redactor.redact_all([mistake.text or "" for mistake in mistakes])
+        return [replace(mistake, text=new.text or None) for mistake, new in zip(mistakes, texts, strict=True)]
 
 
 STAGE = Stage("report", no_needs, _inputs, _work)

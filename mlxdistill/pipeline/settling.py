@@ -12,6 +12,7 @@ from mlxdistill.pipeline.asking import Asked, rows_asked
 from mlxdistill.pipeline.combination import combine
 from mlxdistill.pipeline.opinions import has_rule, hashes_of, one_opinion, rule_parameters
 from mlxdistill.pipeline.stage import Context
+from mlxdistill.pipeline.training_labels import with_people
 from mlxdistill.statistics.written import decimal, signed
 from mlxdistill.store import SETTLED, LabelStore
 from mlxdistill.tasks.rows import iter_rows
@@ -58,7 +59,7 @@ def settle(context: Context, store: LabelStore, teachers: Sequence[Asked]) -> Se
     while piece := list(itertools.islice(rows_left, ROWS_PER_PIECE)):
         store.ask(hashes_of(piece))
     config = context.config.evaluate
-    valid = list(iter_rows(context.run.valid))
+    valid = with_people(store, list(iter_rows(context.run.valid)), context.task.names)
     gold = gold_rows(valid, context.task.names, resamples=config.bootstrap, seed=config.seed)
     if not gold.rows:
         context.reporter.note("no validation row has gold: what the teachers' settings do to accuracy is not measured")

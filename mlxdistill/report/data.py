@@ -6,7 +6,7 @@ alone knows which files they came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,19 @@ class FunnelStep:
         filter: its name.
         kept: rows that went on.
         dropped: rows that did not.
-        reason: why rows were dropped, in a few words.
+        reasons: how many rows were dropped for which reason.
+        examples: by reason, the ids of some of them.
+        classes: by the label of the rows, how many were kept and how many dropped.
+        treated: rows that count otherwise (`weighed`) or teach another answer (`softened`, `flipped`).
     """
 
     filter: str
     kept: int
     dropped: int
-    reason: str = ""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    classes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    treated: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ class ReportData:
         manifest: `manifest.json` as read: `stages`, each with `started`, `finished`, `seconds` and `figures`
             (`rows_in`, `rows_out`, `threads`, `notes`, ...; they may also stand beside `seconds`).
         funnel: the filters in the order they ran.
+        filter_notes: what the user should know of them, a sentence each.
         training: the loss curve in order of steps.
         mistakes: those to be listed, most telling first; the page groups them by set.
         versions: package -> version.
@@ -101,6 +108,7 @@ class ReportData:
     predictions: tuple[Mapping[str, Any], ...] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
     funnel: tuple[FunnelStep, ...] = ()
+    filter_notes: tuple[str, ...] = ()
     training: tuple[TrainPoint, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -13,13 +13,15 @@ from mlxdistill.report.calibration import calibration_section
 from mlxdistill.report.classes import confusion_section
 from mlxdistill.report.data import ReportData
 from mlxdistill.report.experiments import learning_curve_section, sweep_section
+from mlxdistill.report.funnel import funnel_section
 from mlxdistill.report.mistakes import mistakes_section
 from mlxdistill.report.origin import origin_section
 from mlxdistill.report.outcome import comparisons_section, key_figures, replacement, retention_section
 from mlxdistill.report.prompts import prompts_section
 from mlxdistill.report.systems import scores_section
+from mlxdistill.report.taught import taught_section
 from mlxdistill.report.teachers import teachers_section
-from mlxdistill.report.training import funnel_section, training_section
+from mlxdistill.report.training import training_section
 from mlxdistill.rundir.files import write_text
 from mlxdistill.rundir.layout import RunDir
 
@@ -39,6 +41,7 @@ def render_report(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     metrics, teachers = data.metrics, teachers_section(data.manifest)
+    taught = taught_section(data.manifest, data.config)
     sections = [
         scores_section(metrics),
         comparisons_section(metrics),
@@ -47,7 +50,8 @@ def render_report(data: ReportData) -> str:
         calibration_section(metrics, data.predictions),
         *([teachers] if teachers else []),
         training_section(data.training),
-        funnel_section(data.funnel),
+        funnel_section(data.funnel, data.filter_notes),
+        *([taught] if taught else []),
         *([prompts_section(data.prompts)] if data.prompts else []),
         *([learning_curve_section(data.learning_curve)] if data.learning_curve else []),
         *([sweep_section(data.sweep)] if data.sweep else []),

@@ -145,8 +145,21 @@ def _threads(data: ReportData) -> str:
 
 def _filters(filters: Mapping[str, Any]) -> str:
     """Those that are on, with their limits."""
-    on = {name: value for name, value in filters.items() if value not in (None, False, [], 0)}
-    return _joined([name if value is True else f"{name} {value}" for name, value in on.items()]) or "none"
+    on = {name: value for name, value in filters.items() if value not in (None, False, [], 0) and name != "seed"}
+    if not (filters.get("noise") or filters.get("dynamics")):
+        on = {name: value for name, value in on.items() if not name.startswith("noise_")}
+    return _joined([_filter(name, value) for name, value in on.items()]) or "none"
+
+
+def _filter(name: str, value: Any) -> str:
+    if name == "rules":
+        return f"{whole(len(value))} rule{'s' if len(value) > 1 else ''}"
+    if name == "judge" and isinstance(value, Mapping):
+        if finite(value.get("least")):
+            return f"judge (grades under {value['least']:g})"
+        of_what = "each class" if value.get("per_class") else "all rows"
+        return f"judge (the worst {100 * (finite(value.get('drop')) or 0):g} % of {of_what})"
+    return name if value is True else f"{name} {value}"
 
 
 def _memory(data: ReportData) -> str:

@@ -218,3 +218,30 @@ def funnel_bars(key: str, title: str, steps: Sequence[tuple[str, int, int]]) -> 
         parts.append(rect(12 + full * kept / entered, y + 16, full * dropped / entered, 14, "dropped"))
     described = "; ".join(f"{name}: {whole(kept)} kept, {whole(dropped)} dropped" for name, kept, dropped in steps)
     return document(key, WIDTH, 8 + row * len(steps), title, described or "No filters ran.", parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of all rows are of a class, before and after."""
+
+    name: str
+    before: int
+    after: int
+
+
+def class_bars(key: str, title: str, shares: Sequence[Share], before: int, after: int) -> Markup:
+    """Two bars a class: its share of the rows `before` (outlined) and `after` (filled), on a scale of percent."""
+    most = max((max(share.before / (before or 1), share.after / (after or 1)) for share in shares), default=0) or 1
+    row, full = 50.0, WIDTH - 24
+    parts: list[Markup] = []
+    described = []
+    for index, share in enumerate(shares):
+        y = 8 + row * index
+        ends = (share.before / before if before else 0.0, share.after / after if after else 0.0)
+        figures = f"{percent(ends[0])} → {percent(ends[1])}"
+        parts.append(text(12, y + 10, clipped(share.name, 170)))
+        parts.append(text(WIDTH - 12, y + 10, figures, "faint", anchor="end"))
+        parts.append(rect(12, y + 16, full * ends[0] / most, 9, "dropped"))
+        parts.append(rect(12, y + 27, full * ends[1] / most, 9, "kept"))
+        described.append(f"{share.name} {percent(ends[0])} before, {percent(ends[1])} after")
+    return document(key, WIDTH, 8 + row * len(shares), title, "; ".join(described) or "No labelled rows.", parts)

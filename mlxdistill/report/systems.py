@@ -121,6 +121,12 @@ def set_description(metrics: Mapping[str, Any], test_set: str) -> str:
     left_out = finite(facts.get("without_gold") or facts.get("without_teacher"))
     if left_out:
         text += f" ({whole(left_out)} more without {'a teacher’s answer' if without_gold(metrics) else 'gold'})"
+    by_people = finite(facts.get("gold_by_people"))
+    if by_people:
+        text += f" ({whole(by_people)} with gold by a person)"
+    disputed = finite(facts.get("disputed_gold"))
+    if disputed:
+        text += f" ({whole(disputed)} whose gold a person disagrees with)"
     unanswered = finite(facts.get("unanswered"))
     if unanswered:
         text += f" ({whole(unanswered)} more that no system answered)"

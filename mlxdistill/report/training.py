@@ -1,4 +1,4 @@
-"""How the student learned, and from which rows: the loss curve and the filter funnel."""
+"""How the student learned: the loss curve."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from mlxdistill.report.blocks import Cell, Column, Figure, Section, Table
-from mlxdistill.report.data import FunnelStep, TrainPoint
-from mlxdistill.report.numbers import MISSING, percent, whole
-from mlxdistill.report.svg import CurvePoint, funnel_bars, loss_chart
+from mlxdistill.report.data import TrainPoint
+from mlxdistill.report.numbers import MISSING, whole
+from mlxdistill.report.svg import CurvePoint, loss_chart
 
 MOST_POINTS = 240  # more than a chart this wide can show
 
@@ -64,27 +64,4 @@ def _loss_table(training: Sequence[CurvePoint], validation: Sequence[CurvePoint]
         rows.append((Cell(whole(step)), Cell(shown[0]), Cell(shown[1], tag=tag)))
     return Table(
         "loss-table", "Losses by step", (Column("Step", False), Column("Training"), Column("Validation")), tuple(rows)
-    )
-
-
-def funnel_section(funnel: Sequence[FunnelStep]) -> Section:
-    if not funnel:
-        return Section("funnel", "Filters", ("No filter ran: every answered row could teach.",))
-    entered, left = funnel[0].kept + funnel[0].dropped, funnel[-1].kept
-    text = f"{whole(entered)} answered rows entered, {whole(left)} taught the student"
-    text += f" ({percent(left / entered)})." if entered else "."
-    rows = tuple(
-        (Cell(step.filter), Cell(whole(step.kept)), Cell(whole(step.dropped)), Cell(step.reason or MISSING))
-        for step in funnel
-    )
-    columns = (Column("Filter", False), Column("Kept"), Column("Dropped"), Column("Reason", numeric=False, long=True))
-    drawing = funnel_bars(
-        "funnel-bars", "Rows kept by each filter", [(step.filter, step.kept, step.dropped) for step in funnel]
-    )
-    table = Table("funnel-table", "Rows kept and dropped, in the order the filters ran", columns, rows)
-    return Section(
-        "funnel",
-        "Filters",
-        (text,),
-        (Figure(drawing, "Rows kept by each filter", "Filled: kept. Outlined: dropped by this filter.", table),),
     )

@@ -13,11 +13,13 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlxdistill.store import people
+from mlxdistill.store.decisions import DECISION_COLUMNS, INSERT_DECISION, Decision, to_decision, to_record
 from mlxdistill.store.opening import database_errors, open_to_write
+from mlxdistill.store.people import PersonLabel, Verdict
 from mlxdistill.store.records import (
     COLUMNS,
     COPY,
@@ -37,17 +39,6 @@ from mlxdistill.tasks.protocols import Answer
 
 RECORDS_PER_COMMIT = 16384  # where there are more of them than one wave
 ROWS_PER_PAGE = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What one filter decided about one row, and why."""
-
-    row_id: str
-    filter: str
-    kept: bool
-    reason: str
-    score: float | None = None
 
 
 class LabelStore:
@@ -314,16 +305,33 @@ class LabelStore:
         """Commits the decisions of a whole run of the filters; from now on they are in force, and those before stay."""
         with self._transaction() as connection:
             (last,) = connection.execute("SELECT ifnull(max(filtering), 0) FROM decisions").fetchone()
-            connection.executemany(
-                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?)",
-                ((last + 1, item.row_id, item.filter, item.kept, item.reason, item.score) for item in decisions),
-            )
+            connection.executemany(INSERT_DECISION, ((last + 1, *to_record(item)) for item in decisions))
 
     def decisions(self) -> Iterator[Decision]:
         """Those in force."""
         with database_errors(self.path):
-            for row_id, name, kept, reason, score in self._connection.execute(
-                "SELECT row_id, filter, kept, reason, score FROM decisions"
+            for record in self._connection.execute(
+                f"SELECT {DECISION_COLUMNS} FROM decisions"
                 " WHERE filtering = (SELECT max(filtering) FROM decisions) ORDER BY row_id, filter"
             ):
-                yield Decision(row_id, name, bool(kept), reason, score)
+                yield to_decision(record)
+
+    def people(self, sets: Collection[str] | None = None) -> dict[str, PersonLabel]:
+        """Row id -> what a person decided, of rows in these sets (None: all). See `people.in_force`."""
+        with database_errors(self.path):
+            return people.in_force(self._connection, sets)
+
+    def people_history(self, after: int = 0) -> list[PersonLabel]:
+        """What people decided and took back, oldest first; entries with a number above `after`."""
+        with database_errors(self.path):
+            return list(people.history(self._connection, after=after))
+
+    def decide(self, verdict: Verdict, seen: int | None = None) -> PersonLabel:
+        """Commits what a person decided about a row. Raises `people.Stale`; see `people.add`."""
+        with self._transaction() as connection:
+            return people.add(connection, verdict, seen)
+
+    def undo(self, number: int) -> PersonLabel:
+        """Takes back what a person decided. Raises `people.Stale`; see `people.undo`."""
+        with self._transaction() as connection:
+            return people.undo(connection, number)

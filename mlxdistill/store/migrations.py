@@ -87,12 +87,42 @@ def m005_token_logprobs(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE answers ADD COLUMN logprobs BLOB")  # tasks.token_logprobs.TokenLogprobs.packed
 
 
+def m006_labels_by_people(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        """
+        CREATE TABLE people (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,  -- only ever added to; the highest about a row is in force
+            row_id TEXT NOT NULL,
+            content_hash TEXT NOT NULL,  -- of the text that the person read
+            of_set TEXT NOT NULL,
+            kind TEXT NOT NULL,  -- label, unsure, or withdrawn: taken back, with nothing decided before
+            label TEXT,
+            previous INTEGER REFERENCES people (number),  -- what was in force until then
+            undoes INTEGER REFERENCES people (number),  -- what this takes back; NULL where somebody decided
+            shown TEXT,  -- the teacher's answer at the time
+            why TEXT NOT NULL,  -- JSON list: the reasons for asking
+            decided TEXT NOT NULL  -- UTC
+        )
+        """
+    )
+    connection.execute("CREATE INDEX people_by_row ON people (row_id, number)")
+
+
+def m007_treatments(connection: sqlite3.Connection) -> None:
+    # What a kept row teaches other than its answer; NULL where nothing else.
+    connection.execute("ALTER TABLE decisions ADD COLUMN weight REAL")
+    connection.execute("ALTER TABLE decisions ADD COLUMN label TEXT")
+    connection.execute("ALTER TABLE decisions ADD COLUMN probabilities BLOB")  # float32, in the order of the task
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_answers_and_decisions,
     m002_decisions_of_each_filtering,
     m003_several_opinions,
     m004_replacing_all_answers,
     m005_token_logprobs,
+    m006_labels_by_people,
+    m007_treatments,
 )
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlxdistill.store.labels import Decision
+from mlxdistill.store import people
+from mlxdistill.store.decisions import DECISION_COLUMNS, Decision, to_decision
 from mlxdistill.store.opening import database_errors, open_to_read
+from mlxdistill.store.people import PersonLabel
 from mlxdistill.store.records import COLUMNS, all_records, answered_records, read_labels, to_answer
 from mlxdistill.tasks.protocols import Answer
 
@@ -147,14 +149,27 @@ class LabelReader:
         """What the filters decided about one row, with the number of the filtering; the highest is in force."""
         with database_errors(self.path):
             (last,) = self._connection.execute("SELECT ifnull(max(filtering), 0) FROM decisions").fetchone()
-            query = (
-                "SELECT filter, kept, reason, score FROM decisions WHERE filtering = ? AND row_id = ? ORDER BY filter"
-            )
+            query = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE filtering = ? AND row_id = ? ORDER BY filter"
             return [
-                (number, Decision(row_id, name, bool(kept), reason, score))
+                (number, to_decision(record))
                 for number in range(1, last + 1)
-                for name, kept, reason, score in self._connection.execute(query, (number, row_id))
+                for record in self._connection.execute(query, (number, row_id))
             ]
+
+    def people(self, sets: Collection[str] | None = None) -> dict[str, PersonLabel]:
+        """As `LabelStore.people`."""
+        with database_errors(self.path):
+            return people.in_force(self._connection, sets)
+
+    def people_history(self, row_id: str | None = None) -> list[PersonLabel]:
+        """Everything that people decided and took back, or that about one row, oldest first."""
+        with database_errors(self.path):
+            return list(people.history(self._connection, row_id))
+
+    def people_fingerprint(self, sets: Collection[str]) -> str | None:
+        """Changes whenever a label by a person on these sets does; None where there is none."""
+        with database_errors(self.path):
+            return people.fingerprint(self._connection, sets)
 
     def nearest(self, row_id: str) -> str | None:
         """An id with answers that is written much like this one."""

@@ -227,6 +227,33 @@ def test_without_gold_only_agreement_with_the_teacher_is_given(tmp_path):
     assert metrics["sets"]["test_indist"]["without_teacher"] == 100 - metrics["sets"]["test_indist"]["n"] > 0
 
 
+def test_gold_by_people_is_said_to_be_theirs(tmp_path):
+    bare = rows_of(60, 5, gold=False)
+    labelled = [Row(row.id, row.text, "ok", {**row.meta, "gold_by": "person"}) for row in bare[:40]]
+    evaluation = evaluated({"test_indist": [*labelled, *bare[40:]]})
+    metrics = evaluation.metrics
+    assert metrics["reference"] == "person"
+    size = metrics["sets"]["test_indist"]
+    assert (size["n"], size["without_gold"], size["gold_by_people"]) == (40, 20, 40)
+    assert metrics["systems"]["student"]["sets"]["test_indist"]["accuracy"]["ci"]
+    assert metrics["replacement"]["verdict"] in (None, "undecided")
+    assert "the test rows have no gold" not in verdict_sentence(metrics)
+    write_evaluation(RunDir(tmp_path), evaluation)
+    assert recompute(RunDir(tmp_path)) == metrics
+
+
+def test_gold_that_people_dispute_counts_and_is_counted(tmp_path):
+    rows = rows_of(50, 3)
+    doubted = [Row(row.id, row.text, row.gold, {**row.meta, "disputed": "ok"}) for row in rows[:4]]
+    evaluation = evaluated({"test_indist": [*doubted, *rows[4:]]})
+    assert evaluation.metrics["reference"] == "gold"
+    assert evaluation.metrics["sets"]["test_indist"]["disputed_gold"] == 4
+    plain = evaluated({"test_indist": rows}).metrics
+    assert evaluation.metrics["systems"]["student"] == plain["systems"]["student"]
+    write_evaluation(RunDir(tmp_path), evaluation)
+    assert recompute(RunDir(tmp_path)) == evaluation.metrics
+
+
 def test_a_log_that_answered_one_class_more_is_judged_by_balanced_accuracy(tmp_path):
     """As a recorded teacher that has 200 of the ok rows of a balanced set and 20 of the toxic ones."""
     labels = ("ok", "toxic")

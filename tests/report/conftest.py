@@ -166,6 +166,37 @@ def make_training(steps: int) -> tuple[TrainPoint, ...]:
     )
 
 
+def make_funnel(labels: Sequence[str]) -> tuple[FunnelStep, ...]:
+    """The last class has a tenth of the rows, and loses most."""
+    rest, rare = labels[:-1], labels[-1]
+
+    def classes(others: tuple[int, int], few: tuple[int, int]) -> dict[str, tuple[int, int]]:
+        return {**{label: (others[0] // len(rest), others[1] // len(rest)) for label in rest}, rare: few}
+
+    return (
+        FunnelStep("answered", 9990, 10, {"the answer names no label": 10}, {"the answer names no label": ["row-7"]}),
+        FunnelStep(
+            "exact_duplicates",
+            9600,
+            390,
+            {"the same text as another row": 390},
+            {"the same text as another row": ["row-17", "row-90"]},
+            classes((8960, 30), (640, 360)),
+        ),
+        FunnelStep(
+            "noise", 9580, 20, {"likely wrong": 20}, {}, classes((8960, 0), (620, 20)), {"weighed": 31, "flipped": 4}
+        ),
+        FunnelStep(
+            "min_confidence",
+            8120,
+            1460,
+            {"confidence under 0.8": 1460},
+            {"confidence under 0.8": ["row-3"]},
+            classes((8100, 860), (20, 600)),
+        ),
+    )
+
+
 def make_report(labels: Sequence[str] = ("ok", "toxic"), indist: int = 220, balanced: int = 400) -> ReportData:
     sizes = {"test_indist": indist, "test_balanced": balanced}
     records = make_predictions(labels, sizes)
@@ -195,11 +226,8 @@ def make_report(labels: Sequence[str] = ("ok", "toxic"), indist: int = 220, bala
                 "train": {**STAGE, "seconds": 241.3, "threads": 8, "figures": TRAINED},
             },
         },
-        funnel=(
-            FunnelStep("exact_duplicates", 9600, 390, "same normalised text"),
-            FunnelStep("min_characters", 9580, 20, "shorter than 1 character"),
-            FunnelStep("min_confidence", 8120, 1460, "top probability below 0.8"),
-        ),
+        funnel=make_funnel(labels),
+        filter_notes=("filter.min_confidence takes 600 of the 1,000 rows labelled toxic",),
         training=make_training(400),
         mistakes=tuple(
             Mistake(record["id"], record["set"], record["gold"], record["prediction"], "ok", 0.83)

@@ -163,3 +163,24 @@ def test_numbers_stand_out_from_every_shade(name: str, cell: str) -> None:
         )
         ink = "accent-ink" if share > 0.5 else "ink" if share else "quiet"
         assert contrast(palette[ink], behind) >= 4.5, share
+
+
+def test_the_bars_of_the_funnel_are_as_long_as_their_rows(report: ReportData, opened: Callable[..., Any]) -> None:
+    page, _, said = opened(report, 1200)
+    bars = "[aria-labelledby^='{}'] rect.{}"
+
+    def widths(chart: str, kind: str) -> list[float]:
+        found = page.locator(bars.format(chart, kind)).evaluate_all("all => all.map(each => each.width.baseVal.value)")
+        return [float(width) for width in found]
+
+    kept = widths("funnel-bars", "kept")
+    assert kept[-1] / kept[0] == pytest.approx(8120 / 9990, abs=0.01)
+    before, after = widths("class-bars", "dropped"), widths("class-bars", "kept")
+    assert before[1] / before[0] == pytest.approx(1000 / 8990, abs=0.01)
+    assert after[1] / after[0] == pytest.approx(20 / 8100, abs=0.01)
+    folded = page.locator("#funnel details")
+    assert folded.count() == 3
+    for index in range(3):
+        folded.nth(index).locator("summary").click()
+        assert folded.nth(index).locator("table").is_visible()
+    assert said == []

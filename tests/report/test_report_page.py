@@ -363,7 +363,7 @@ def test_every_chart_is_a_table_too(report: ReportData) -> None:
     html = render_report(report)
     figures = re.findall(r"<figure.*?</figure>", html, flags=re.DOTALL)
     without = [figure for figure in figures if "<table>" not in figure]
-    assert len(figures) == 1 + 2 + 4 + 4 + 1 + 1
+    assert len(figures) == 1 + 2 + 4 + 4 + 1 + 2
     assert len(without) == 2
     assert all('id="dots-' in figure for figure in without), "the score charts stand beside the score tables"
 
