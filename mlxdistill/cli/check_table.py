@@ -235,7 +235,7 @@ def _print_end(console: Console, found: Mapping[str, Any]) -> None:
 def _verdict(found: Mapping[str, Any]) -> str:
     errors, warnings = len(found["errors"]), len(found["warnings"])
     seconds = f"{found['rows_per_second']:,.0f} rows/s"
-    what = "a run would start" if found["kind"] == "configuration" else "its rows can be used"
+    what = "a run would start" if found["kind"] == "configuration" else "its usable rows can be read"
     if errors:
         return f"not ok: {_plural(errors, 'thing')} to mend before a run ({seconds})"
     return f"ok: {what}" + (f"; {_plural(warnings, 'thing')} to look at" if warnings else "") + f" ({seconds})"

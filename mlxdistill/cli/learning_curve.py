@@ -46,7 +46,8 @@ def learning_curve(
             for point in curve["points"]
         ]
         print_table(("labels", "rows", f"student on {name}, n = {curve['n']}", "tfidf_logreg"), rows)
-    print_lines([f"{outcome['metric']}, mean of {seeds} seeds, with its 95 % interval", "", outcome["sentence"]])
+    of = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    print_lines([f"{outcome['metric']}, {of}, with its 95 % interval", "", outcome["sentence"]])
 
 
 def _percentages(text: str) -> tuple[int, ...]:

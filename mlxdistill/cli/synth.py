@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ def synth(
     if as_json:
         print_json(outcome)
     else:
-        _print(outcome)
+        _print(outcome, [str(config), *(["--run-dir", str(run_dir)] if run_dir else [])])
     if not outcome["complete"]:
         raise typer.Exit(1)
 
@@ -90,19 +91,24 @@ def _with_options(loaded: LoadedConfig, rows: int | None, classes: list[str]) ->
     return replace(loaded, config=loaded.config.model_copy(update={"synth": changed}))
 
 
-def _print(outcome: Mapping[str, Any]) -> None:
+def _print(outcome: Mapping[str, Any], again: list[str]) -> None:
+    """`again`: what names the run in a command."""
     from mlxdistill.cli.console import print_lines
 
     if not outcome["classes"]:
         print_lines(["no class has fewer rows than the largest: nothing was wanted"])
         return
     print_lines([line for label, found in outcome["classes"].items() for line in _class_lines(label, found)])
+    if not outcome["rows"]:
+        print_lines(["no synthetic rows"])
+        return
     print_lines(
         [
             f"{outcome['rows']:,} synthetic rows, {outcome['share']:.1%} of those that would teach;"
             " distinct-n: share of different runs of n words; alike: similarity to the most similar other row"
             " (Jaccard, runs of 5 characters), of as many real rows as synthetic ones",
-            "next     mlxdistill run CONFIG learns from them; mlxdistill synth CONFIG --clear removes them",
+            f"next     {shlex.join(['mlxdistill', 'run', *again])} learns from them; "
+            f"{shlex.join(['mlxdistill', 'synth', *again, '--clear'])} removes them",
         ]
     )
 

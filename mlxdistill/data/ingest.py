@@ -256,7 +256,7 @@ def _source_notes(source: LoadedRows, bad: BadLines, listed_in: str, config: Dat
 def _unit_notes(near: int, near_sets: int, left_out: int) -> list[str]:
     notes = []
     if near:
-        notes.append(f"near duplicates, kept on one side of every split: {near:,} rows of {near_sets:,} components")
+        notes.append(f"near duplicates, kept on one side of every split: {near:,} rows in {near_sets:,} sets")
     if left_out:
         notes.append(f"rows left out because one of their group, or a near duplicate, is in a drawn set: {left_out:,}")
     return notes

@@ -38,6 +38,14 @@ def latest(cards: Cards, times: Times, needs: Mapping[str | None, int], most: in
     return np.sort(order[first:])
 
 
+def nothing_left() -> DataError:
+    return DataError(
+        "every group, or set of near duplicates, has a row in a drawn set, and none is left to learn from",
+        where="data.group",
+        hint="lower the sets, set data.group: null or data.near_duplicates: null, or leave data.time out",
+    )
+
+
 def too_coarse() -> DataError:
     return DataError(
         "so many rows have the same time that they cannot be split by it",

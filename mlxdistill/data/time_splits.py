@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from mlxdistill.data.deck import Cards, Deck, Places, apportion
-from mlxdistill.data.latest import Times, latest, too_coarse
+from mlxdistill.data.latest import Times, latest, nothing_left
 from mlxdistill.data.splits import (
     Asked,
     Splits,
@@ -50,6 +50,8 @@ def draw_by_time(cards: Cards, times: Times, wanted: Wanted) -> Splits:
         if not its:
             continue
         places = np.flatnonzero(free)
+        if not len(places):
+            raise nothing_left()
         window = places[latest(cards.only(places), times[places], _needs(asked, its), asked.budget(*its))]
         found = _drawn_in(cards.only(window), asked, its)
         drawn |= {name: window[chosen] for name, chosen in found.items()}
@@ -61,7 +63,7 @@ def draw_by_time(cards: Cards, times: Times, wanted: Wanted) -> Splits:
         asked.notes.append(f"by data.time: {' and '.join(its)} from {shown_time(int(times[window].min()))} on")
     pool = np.flatnonzero(free)
     if not len(pool):
-        raise too_coarse()
+        raise nothing_left()
     asked.notes.append(f"by data.time: the pool ends at {shown_time(int(times[pool].max()))}")
     in_sets = len(pool) + sum(map(len, drawn.values()))
     return Splits(

@@ -20,6 +20,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Seconds since 1970 up to the year 5138; beyond, milliseconds, microseconds, nanoseconds of about the same years.
 _UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+_YEAR_OR_MONTH = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])?")  # as seconds they would all be of January 1970
 _DATE_NUMBER = re.compile(r"(19|20)\d{6}")
 _FORMS = (
     "%d.%m.%Y",
@@ -53,6 +54,8 @@ def read_time(value: Any) -> int:
     text = scalar_text(value).strip()
     if _DATE_NUMBER.fullmatch(text):
         return _of_date(_parsed(text))
+    if _YEAR_OR_MONTH.fullmatch(text):
+        raise ValueError("the time is a year or a month alone; write it year-month-day")
     if isinstance(value, int | float) or _NUMBER.fullmatch(text):
         try:
             return _of_number(float(value))

@@ -6,6 +6,7 @@ folder in `children/` of the run it came from, with a configuration, a manifest 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class Scored:
         metric: `accuracy`, or `agreement` with the teacher where there is no gold.
         wrong: system -> set -> row id -> whether it was wrong.
         groups: set -> row id -> the row's group.
+        majority: by set, the share of rows that always answering the most frequent label has right.
     """
 
     folder: str
@@ -69,6 +71,7 @@ class Scored:
     metric: str
     wrong: Mapping[str, Mapping[str, Mapping[str, bool]]]
     groups: Mapping[str, Mapping[str, str | None]]
+    majority: Mapping[str, float]
 
     def shares_right(self, system: str) -> dict[str, float]:
         """By set, the share of rows that a system has right."""
@@ -89,6 +92,7 @@ def scored(child: DerivedRun, systems: Sequence[str]) -> Scored:
             for system in systems
         },
         {name: {row_id: row.group for row_id, row in found["student", name].items()} for name in reference},
+        {name: max(Counter(right.values()).values()) / len(right) for name, right in reference.items()},
     )
 
 

@@ -29,6 +29,7 @@ SCHEMA = 1
 SHARES = (5, 10, 25, 50, 75, 100)
 SYSTEMS = ("student", "tfidf_logreg")
 FEWEST_POINTS = 3  # numbers of rows, for a curve with three parameters
+FEWEST_SEEDS = 2  # one says nothing about the noise of training
 METHOD = "bootstrap of test rows and seeds"
 
 
@@ -86,7 +87,9 @@ def _outcome(trained: Sequence[Trained], margin: float, resamples: int) -> dict[
     first = trained[0].scored
     sets = {name: _curve(trained, name, resamples) for name in first.wrong["student"]}
     decided_by = REPLACEMENT_SET if REPLACEMENT_SET in sets else next(iter(sets))
-    gain = sets[decided_by]["doubled"]
+    seeds = len({each.seed for each in trained})
+    majority = first.majority[decided_by]
+    decision = _decision(sets[decided_by], majority, seeds, margin)
     return {
         "schema": SCHEMA,
         "metric": first.metric,
@@ -96,8 +99,8 @@ def _outcome(trained: Sequence[Trained], margin: float, resamples: int) -> dict[
             for each in trained
         ],
         "sets": sets,
-        "advice": {"set": decided_by, "decision": _decision(gain, margin)},
-        "sentence": sentence(decided_by, gain, margin),
+        "advice": {"set": decided_by, "decision": decision},
+        "sentence": _sentence(decided_by, sets[decided_by], majority, decision, margin),
     }
 
 
@@ -170,26 +173,41 @@ def _doubled(rows: Floats, seen: Floats, drawn: Floats) -> dict[str, Any]:
     }
 
 
-def _decision(doubled: Mapping[str, Any] | None, margin: float) -> str:
-    if doubled is None:
+def _decision(curve: Mapping[str, Any], majority: float, seeds: int, margin: float) -> str:
+    """Whether to stop labelling; `unknown` where a curve through these points would say nothing."""
+    if curve["doubled"] is None or not _has_learned(curve, majority):
         return "unknown"
-    low, high = doubled["gain"]["ci"]
+    low, high = curve["doubled"]["gain"]["ci"]
+    if seeds < FEWEST_SEEDS or low == high:
+        return "undecided"
     return "stop" if high < margin else "go on" if low >= margin else "undecided"
 
 
-def sentence(name: str, doubled: Mapping[str, Any] | None, margin: float) -> str:
+def _has_learned(curve: Mapping[str, Any], majority: float) -> bool:
+    low, _ = curve["points"][-1]["student"]["ci"] or (0.0, 0.0)
+    return bool(low > majority)
+
+
+def _sentence(name: str, curve: Mapping[str, Any], majority: float, decision: str, margin: float) -> str:
     """What twice the labels would bring, and whether to stop labelling."""
-    if doubled is None:
+    if curve["doubled"] is None:
         return f"Fewer than {FEWEST_POINTS} numbers of rows say nothing about more labels."
-    gain = doubled["gain"]
+    if not _has_learned(curve, majority):
+        best = decimal(100 * curve["points"][-1]["student"]["value"])
+        return (
+            f"With all labels the student has {best} % of {name} right, and always giving the most frequent label has "
+            f"{decimal(100 * majority)} %: it has not begun to learn, and its curve says nothing about more labels. "
+            "Look at the settings of its training first."
+        )
+    gain, rows = curve["doubled"]["gain"], curve["doubled"]["rows"]
     low, high = gain["ci"]
     said = (
-        f"Twice the labels ({doubled['rows']:,} rows) would bring about {decimal(100 * gain['value'])} points on "
-        f"{name} (95 % interval {decimal(100 * low)} to {decimal(100 * high)})"
+        f"Twice the labels ({rows:,} rows) would bring about {decimal(100 * gain['value'])} points on {name} "
+        f"(95 % interval {decimal(100 * low)} to {decimal(100 * high)})"
     )
     advice = {
         "stop": f"stop labelling: that is less than the margin of {decimal(100 * margin)} points",
         "go on": f"go on labelling: that is more than the margin of {decimal(100 * margin)} points",
         "undecided": f"these runs do not tell whether it is more than the margin of {decimal(100 * margin)} points",
     }
-    return f"{said}; {advice[_decision(doubled, margin)]}."
+    return f"{said}; {advice[decision]}."

@@ -22,6 +22,7 @@ from mlxdistill.evaluation.measure import reference_labels
 from mlxdistill.evaluation.records import Record, by_system_and_set, read_records
 from mlxdistill.evaluation.samples import make_pair
 from mlxdistill.evaluation.scores import Resampling
+from mlxdistill.experiments.derived import OWN, SHARED
 from mlxdistill.pipeline import STAGES
 from mlxdistill.rundir.files import os_errors, read_json
 from mlxdistill.rundir.layout import RunDir
@@ -95,9 +96,12 @@ def run_facts(run: RunDir) -> RunFacts:
         reason = error.message if isinstance(error, MlxDistillError) else "its files are of another version"
         return RunFacts(str(run.path), None, "", (), None, None, {}, None, size, reason)
     order = [stage.name for stage in STAGES]
-    done = "finished" if set(order) <= set(finished) else max(finished, key=order.index, default="")
+    wanted = OWN if run.path.parent.name == "children" else order
+    done = "finished" if set(wanted) <= set(finished) else max(finished, key=order.index, default="")
     state = ", ".join(filter(None, [done, *(f"{name} unfinished" for name in sorted(begun, key=order.index))]))
-    started = min((record["started"] for record in manifest.stages.values()), default=None)
+    taken_over = SHARED if run.path.parent.name == "children" else ()
+    own = [record["started"] for name, record in manifest.stages.items() if name not in taken_over]
+    started = min(own, default=None)
     teachers = tuple(each.model or ", ".join(each.log or ()) for each in config.teachers.values())
     rows = manifest.figures("train").get("rows_train")
     return RunFacts(str(run.path), started, state, teachers, config.student.model, rows, scores, verdict, size)

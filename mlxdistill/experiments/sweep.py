@@ -7,13 +7,13 @@ larger than both the rows and the seeds can make it, corrected for the number of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mlxdistill.config.load import LoadedConfig, load_config
-from mlxdistill.errors import UsageError
+from mlxdistill.errors import ConfigError, UsageError
 from mlxdistill.experiments.derived import Derivation, Scored, derive, prepare, scored
 from mlxdistill.experiments.runs import flat
 from mlxdistill.pipeline import Reporter
@@ -123,7 +123,13 @@ def _value(loaded: LoadedConfig, settings: Sequence[str], key: str, change: str)
         hint = "--seeds says how many seeds" if key == "train.seed" else "mlxdistill learning-curve does that"
         raise UsageError(f"{key} is not varied here", where="--vary", hint=hint)
     before = flat(loaded.config.model_dump(mode="json"))
-    after = flat(load_config(loaded.path, (*settings, change)).config.model_dump(mode="json"))
+    try:
+        changed = load_config(loaded.path, (*settings, change)).config
+    except ConfigError as error:  # the base has none, so they are of this change
+        raise ConfigError(
+            [replace(problem, where=problem.where.replace("--set", "--vary")) for problem in error.problems]
+        ) from None
+    after = flat(changed.model_dump(mode="json"))
     differing = sorted({name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} - {key})
     if differing:
         raise UsageError(

@@ -15,7 +15,7 @@ from mlxdistill.filters.held_out import HeldOut
 from mlxdistill.filters.in_budget import InBudget
 from mlxdistill.pipeline.asking import key_of
 from mlxdistill.pipeline.budget import choice_in_force
-from mlxdistill.pipeline.filter_notes import check_some_left, eaten, unheeded
+from mlxdistill.pipeline.filter_notes import check_some_left, eaten, unheeded, unjudged
 from mlxdistill.pipeline.judging import Judging, judge_inputs, judge_of
 from mlxdistill.pipeline.noise import noise_filters, noise_inputs
 from mlxdistill.pipeline.stage import Context, Need, Result, Stage
@@ -50,7 +50,7 @@ def _work(context: Context) -> Result:
         store.add_filtering(decisions)
     steps = funnel(decisions, {row_id: answer.label for row_id, answer in answers.items()})
     kept = len(rows) - len(dropped_rows(decisions))
-    notes = [*unheeded(context.config.filter, answers.values()), *eaten(steps)]
+    notes = [*unheeded(context.config.filter, answers.values()), *unjudged(decisions), *eaten(steps)]
     for note in notes:
         context.reporter.note(note)
     check_some_left(steps, len(rows), kept, str(context.run.labels))
@@ -74,7 +74,8 @@ def _held_out(context: Context) -> HeldOut:
     groups = frozenset(row.meta["group"] for row in rows if row.meta.get("group") is not None)
     components = frozenset(row.meta["component"] for row in rows if "component" in row.meta)
     until = min((row.meta["time"] for row in rows if "time" in row.meta), default=None)
-    return HeldOut(frozenset(row.id for row in rows), groups, tainted_rows(context.run), components, until)
+    tainted = tainted_rows(context.run, context.config.data.near_duplicates)
+    return HeldOut(frozenset(row.id for row in rows), groups, tainted, components, until)
 
 
 def _in_budget(context: Context) -> list[Filter]:

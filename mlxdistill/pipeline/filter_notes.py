@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from mlxdistill.config.filter import FilterConfig
 from mlxdistill.errors import DataError
-from mlxdistill.filters import answered, class_cap, held_out, in_budget, length
+from mlxdistill.filters import answered, class_cap, dynamics, held_out, in_budget, length, noise
 from mlxdistill.filters.funnel import FunnelStep
 from mlxdistill.filters.rules import PREFIX
+from mlxdistill.store import Decision
 from mlxdistill.tasks.protocols import Answer
 
 MUCH = 0.5  # of a class
@@ -38,9 +40,22 @@ def unheeded(config: FilterConfig, answers: Collection[Answer]) -> Iterator[str]
     if ungraded and limits:
         keys = " and ".join(f"filter.{name}" for name in limits)
         yield f"{ungraded:,} answers have no probabilities: {keys} {'do' if limits[1:] else 'does'} not touch them"
+    silent = sum(answer.text is None for answer in labelled)
+    for rule in config.rules:
+        if silent and rule.about == "answer":
+            yield f"{silent:,} answers have no text: {key_of_filter(PREFIX + rule.title)} does not touch them"
     single = sum(answer.agreement is None for answer in labelled)
     if single and config.agreement is not None:
         yield f"{single:,} rows were answered once only: filter.agreement does not touch them"
+
+
+def unjudged(decisions: Iterable[Decision]) -> Iterator[str]:
+    """Filters that could not judge some rows, which they kept."""
+    counts = Counter((decision.filter, decision.kept and decision.score is None) for decision in decisions)
+    for name in (noise.NAME, dynamics.NAME):
+        if missed := counts[name, True]:
+            of = missed + counts[name, False]
+            yield f"{key_of_filter(name)} could not judge {missed:,} of {of:,} rows: `mlxdistill labels show` says why"
 
 
 def eaten(steps: Sequence[FunnelStep]) -> Iterator[str]:

@@ -31,6 +31,10 @@ def _inputs(context: Context) -> Mapping[str, Any]:
             hint="--new-splits draws them anew (numbers before and after cannot be compared); or use another --run-dir",
         )
     figures = context.manifest.figures("ingest")
+    _check_nothing_is_left(context, figures)
+    apart = figures and "decontaminated" not in figures  # drawn by a version that kept exact duplicates together alone
+    if apart and context.config.data.near_duplicates is not None and not context.options.new_splits:
+        context.reporter.note("these splits may share near duplicates: they are older; --new-splits draws them anew")
     if context.options.strict and frozen == splits and figures.get("bad_lines"):
         raise DataError(figures["first_bad_lines"][0], hint="mend the line, or leave out --strict")
     redact = context.config.data.redact  # what is only counted, or goes later, changes no row, but wants counting
@@ -38,9 +42,23 @@ def _inputs(context: Context) -> Mapping[str, Any]:
     return {"splits": splits, "seed": context.config.data.seed, **counted}
 
 
+def _check_nothing_is_left(context: Context, former: Mapping[str, Any]) -> None:
+    """Raises UsageError where texts are to be redacted, and what was made of them as they were is still here."""
+    run = context.run
+    if context.config.data.redact != "before" or not former or former.get("redacted") == "before":
+        return
+    made = [path for path in (run.labels, run.synthetic, run.drafts, run.student, run.children) if path.exists()]
+    if made:
+        raise UsageError(
+            f"data.redact is `before` now, and this folder has what was made of the texts as they were: "
+            f"{', '.join(map(run.shown, made))}",
+            where=str(run.path),
+            hint="take another --run-dir, and delete this one with `mlxdistill runs rm`",
+        )
+
+
 def _work(context: Context) -> Result:
     config, reporter, strict = context.config, context.reporter, context.options.strict
-    former = context.manifest.figures("ingest")
     with open_redactor(config, reporter, context.run, when=("before", "after", "report")) as redactor:
         change = None if redactor is None else CountedChange(redactor, config.data.redact)
         if redactor is not None:
@@ -48,9 +66,6 @@ def _work(context: Context) -> Result:
         summary = ingest(config.data, context.task, context.run, reporter, strict=strict, change=change)
     if change is not None:
         reporter.note(change.note)
-    if config.data.redact == "before" and context.run.labels.exists() and "personal_data" not in former:
-        labels = context.run.shown(context.run.labels)
-        reporter.note(f"{labels} has answers to the texts as they were: take another --run-dir")
     context.manifest.freeze(FROZEN, splits_fingerprint(context.config.data, context.task))
     rows = context.run.pool.parent
     outputs = [rows / f"{name}.jsonl" for name in summary.sets]
@@ -63,7 +78,9 @@ def _work(context: Context) -> Result:
         rows_out=sum(size.n for size in summary.sets.values()),
         seed=context.config.data.seed,
     )
-    figures = asdict(summary) | ({} if change is None else {"personal_data": change.figures})
+    figures = asdict(summary) | {"redacted": config.data.redact}
+    if change is not None:
+        figures["personal_data"] = change.figures
     return Result(outputs, work, figures, _line(summary))
 
 

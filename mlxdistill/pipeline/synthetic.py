@@ -33,8 +33,12 @@ def synthetic_inputs(run: RunDir) -> Mapping[str, Any]:
     return {"synthetic": file_sha256(run.synthetic)} if run.synthetic.exists() else {}
 
 
-def tainted_rows(run: RunDir) -> frozenset[str]:
-    """Ids of the synthetic rows that were written from a validation or test row, or read nearly like one."""
+def tainted_rows(run: RunDir, near: float | None) -> frozenset[str]:
+    """Ids of the synthetic rows that were written from a validation or test row, or read nearly like one.
+
+    Args:
+        near: the similarity at which the user's own rows are kept apart (`data.near_duplicates`).
+    """
     rows = list(synthetic_rows(run))
     if not rows:
         return frozenset()
@@ -44,5 +48,5 @@ def tainted_rows(run: RunDir) -> frozenset[str]:
     return frozenset(
         row.id
         for row, similarity in zip(rows, found, strict=True)
-        if similarity >= NEAR or not measuring.isdisjoint(row.meta.get("seeds", ()))
+        if similarity >= min(NEAR, near or NEAR) or not measuring.isdisjoint(row.meta.get("seeds", ()))
     )

@@ -46,6 +46,14 @@ def sources(draw):
     return cards_of(golds, groups), np.array(times), Wanted(draw(counts), draw(counts), draw(counts))
 
 
+@pytest.mark.parametrize("wanted", [Wanted(None, 60, None), Wanted(30, 60, None)])
+def test_groups_that_leave_nothing_to_learn_from_are_named(wanted):
+    cards = cards_of([LABELS[number % 2] for number in range(600)], [number % 10 for number in range(600)])
+    with pytest.raises(DataError, match="none is left to learn from") as caught:
+        draw_by_time(cards, np.arange(600), wanted)
+    assert caught.value.where == "data.group"
+
+
 @settings(deadline=None, max_examples=150)
 @given(sources())
 def test_sets_follow_one_another_in_time_and_every_row_is_accounted_for(source):

@@ -100,3 +100,9 @@ def test_a_row_without_a_time_is_a_bad_line_where_times_are_asked_for():
     assert (row.time, row.row.meta) == (1714953600000, {"time": "2024-05-06T00:00:00.000+00:00"})
     assert made({"when": "private"}).row.meta == {}  # given sets are not split
     assert maker().make(Record(1, {"text": "a", "when": "private"}), {}, timed=True).row.meta == {}
+
+
+@pytest.mark.parametrize("value", ["2024", 2024, "202401", 199912.0])
+def test_a_year_or_a_month_alone_is_no_time(value: object) -> None:
+    with pytest.raises(ValueError, match="a year or a month alone"):
+        read_time(value)

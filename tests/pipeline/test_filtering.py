@@ -18,12 +18,12 @@ from mlxdistill.filters.candidate import Candidate
 from mlxdistill.filters.funnel import ClassCounts, FunnelStep
 from mlxdistill.pipeline import judging
 from mlxdistill.pipeline.answers import teacher_answers
-from mlxdistill.pipeline.filter_notes import check_some_left, eaten, unheeded
+from mlxdistill.pipeline.filter_notes import check_some_left, eaten, unheeded, unjudged
 from mlxdistill.pipeline.judging import area
 from mlxdistill.pipeline.stage import Context, Options, task_of
 from mlxdistill.rundir.layout import RunDir
 from mlxdistill.rundir.manifest import Manifest
-from mlxdistill.store import LabelReader, LabelStore
+from mlxdistill.store import Decision, LabelReader, LabelStore
 from mlxdistill.tasks.protocols import Answer, Progress
 from mlxdistill.tasks.rows import Row, read_rows
 from mlxdistill.teacher.child import LabelStats
@@ -41,6 +41,27 @@ def test_a_filter_that_eats_a_class_is_named_by_its_key() -> None:
         "filter.min_confidence takes 11 of the 20 rows labelled toxic",
         "filter.rules (short) takes 9 of the 9 rows labelled toxic (none is left)",
     ]
+
+
+def test_rows_that_a_filter_could_not_judge_are_counted() -> None:
+    decisions = [
+        Decision("a", "noise", True, "too few rows of its label to judge it by"),
+        Decision("b", "noise", True, "not among the likely mislabelled", 0.9),
+        Decision("c", "noise", False, "likely ok", 0.1),
+        Decision("a", "dynamics", True, "learned like the others", 1.5),
+        Decision("a", "answered", True, "answered"),
+    ]
+    (note,) = unjudged(decisions)
+    assert note.startswith("filter.noise could not judge 1 of 3 rows")
+
+
+def test_a_rule_about_answers_that_have_no_text_is_said() -> None:
+    config = FilterConfig.model_validate({"rules": [{"name": "whole", "about": "answer", "required_fields": "a"}]})
+    scored, written = Answer("a", "ok", (0.9, 0.1)), Answer("b", "ok", text="ok")
+    assert list(unheeded(config, [scored, written])) == [
+        "1 answers have no text: filter.rules (whole) does not touch them"
+    ]
+    assert list(unheeded(config, [written])) == []
 
 
 def test_the_worst_eaten_classes_are_named_and_the_others_counted() -> None:

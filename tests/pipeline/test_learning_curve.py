@@ -73,7 +73,7 @@ def test_shares_that_cannot_be_are_refused(folder: Path, shares: str) -> None:
     assert refused.stderr.startswith("error: --shares")
 
 
-def outcome_of(errors: dict[int, float], rows: int = 400, seeds: int = 3, margin: float = 0.02) -> dict:
+def outcome_of(errors: dict[int, float], rows: int = 400, seeds: int = 3, majority: float = 0.5) -> dict:
     """Of made-up students, each wrong about its own share of the test rows."""
     rng = np.random.default_rng(5)
     hard = rng.random(rows)  # the same rows are hard for all students
@@ -84,8 +84,10 @@ def outcome_of(errors: dict[int, float], rows: int = 400, seeds: int = 3, margin
             said = {f"r{place}": bool((hard[place] < error) ^ noise[place]) for place in range(rows)}
             wrong = {system: {"test_balanced": said} for system in ("student", "tfidf_logreg")}
             groups = {"test_balanced": dict.fromkeys(said)}
-            trained.append(Trained(share, seed, Scored("x", share * 40, "accuracy", wrong, groups)))
-    return _outcome(trained, margin, 500)
+            trained.append(
+                Trained(share, seed, Scored("x", share * 40, "accuracy", wrong, groups, {"test_balanced": majority}))
+            )
+    return _outcome(trained, 0.02, 500)
 
 
 def test_a_flat_curve_says_stop_and_a_steep_one_go_on() -> None:
@@ -99,3 +101,15 @@ def test_a_flat_curve_says_stop_and_a_steep_one_go_on() -> None:
     few = outcome_of({5: 0.5, 50: 0.25, 100: 0.2}, rows=60, seeds=1)
     assert few["advice"]["decision"] == "undecided"
     assert outcome_of({50: 0.2, 100: 0.1})["advice"]["decision"] == "unknown"
+
+
+def test_a_student_that_has_not_begun_to_learn_says_nothing_about_more_labels() -> None:
+    chance = outcome_of(dict.fromkeys((5, 25, 50, 100), 0.5))
+    assert chance["advice"]["decision"] == "unknown"
+    assert "it has not begun to learn" in chance["sentence"]
+    rare = outcome_of(dict.fromkeys((5, 25, 50, 100), 0.1), majority=0.9)
+    assert rare["advice"]["decision"] == "unknown"
+
+
+def test_one_seed_never_says_stop() -> None:
+    assert outcome_of(dict.fromkeys((5, 25, 50, 100), 0.1), seeds=1)["advice"]["decision"] == "undecided"

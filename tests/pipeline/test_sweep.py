@@ -60,7 +60,7 @@ def test_nothing_is_trained_twice(folder: Path) -> None:
         ("train.seed=1,2", "train.seed is not varied here"),
         ("train.share=0.5", "train.share is not varied here"),
         ("train.epoch=1", "did you mean `epochs`"),
-        ("train.epochs=none", "train.epochs"),
+        ("train.epochs=none", "error: --vary train.epochs"),
         ("train.epochs=2", "every value is the one of the base"),
     ],
 )
@@ -97,6 +97,7 @@ def setting_of(key: str | None, wrong: list[set[int]], rows: int = 300) -> Setti
                 "accuracy",
                 {"student": {"test_balanced": {f"r{row}": row in mine for row in range(rows)}}},
                 {"test_balanced": {f"r{row}": None for row in range(rows)}},
+                {"test_balanced": 0.5},
             )
             for mine in wrong
         ),

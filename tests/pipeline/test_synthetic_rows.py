@@ -186,7 +186,7 @@ def test_what_is_near_a_test_row_by_now_does_not_teach(loaded: LoadedConfig, tmp
     from_test = replace(rows[0], meta={**rows[0].meta, "seeds": [test.id]})
     like_valid = replace(rows[1], id="synthetic-x", text=valid.text + " ")
     write_rows(run.synthetic, [from_test, like_valid, rows[2]])
-    assert tainted_rows(run) == {from_test.id, like_valid.id}
+    assert tainted_rows(run, None) == {from_test.id, like_valid.id}
     stages(loaded, run, "label", "filter")
     with LabelStore(run.labels) as store:
         dropped = {decision.row_id: decision.filter for decision in store.decisions() if not decision.kept}
