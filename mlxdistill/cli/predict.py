@@ -92,22 +92,27 @@ def predict(
         raise Interrupted("interrupted", hint=f"{kept}; the same command starts from the first row again") from error
     if left_out or done.truncated:
         print_note(f"{len(left_out):,} rows left out, {done.truncated:,} rows truncated (student.max_tokens)")
+    if done.redacted:
+        print_note(f"personal data was taken out of {done.redacted:,} rows before the student read them")
     if done.unfinished:
         print_note(f"{done.unfinished:,} rationales are cut off where the teacher's had to end (teacher.max_tokens)")
     if as_json and output:
         print_json(
             {"output": str(output), "rows": done.rows, "left_out": len(left_out), "truncated": done.truncated}
             | ({"unfinished": done.unfinished} if rationale else {})
+            | ({"redacted": done.redacted} if done.redacted else {})
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """Rows that were labelled, how many of them were truncated, and how many rationales have no end."""
+    """Rows that were labelled, how many of them were truncated, how many rationales have no end, and of how many rows
+    personal data was taken out."""
 
     rows: int
     truncated: int
     unfinished: int
+    redacted: int
 
 
 def _finished(run: Path) -> tuple[RunDir, Config]:
@@ -138,7 +143,7 @@ def _label(
     from mlxdistill.pipeline.redaction import open_redactor, redacted_rows
     from mlxdistill.pipeline.train import open_student
 
-    labelled = 0
+    labelled = redacted = 0
     with (
         open_redactor(config, reporter, None, when=("before", "after")) as redactor,
         open_student(config, run, reporter) as student,
@@ -146,10 +151,11 @@ def _label(
         for given in chunks:
             chunk = redacted_rows(redactor, given)
             labelled += len(chunk)
+            redacted += sum(row.text != seen.text for row, seen in zip(given, chunk, strict=True))
             for answer, reason in _answers(student, chunk, reporter, explainer):
                 write(answer, reason)
             out.flush()
-        return _Done(labelled, student.truncated, student.unfinished if explainer else 0)
+        return _Done(labelled, student.truncated, student.unfinished if explainer else 0, redacted)
 
 
 def _answers(

@@ -57,6 +57,14 @@ class RedactionKeys(Section):
             "locations; the first teacher with a `model`, which is asked to quote it."
         ),
     )
+    redact_max_tokens: int = Field(
+        1024,
+        ge=1,
+        description=(
+            "Most tokens of the teacher's list of what is personal in a text, or in a piece of a long one; "
+            "teacher.n_ctx has to hold them too."
+        ),
+    )
     redact_regions: tuple[str, ...] = Field(
         ("US", "GB", "DE", "FR", "ES", "IT", "NL", "CA", "AU", "IN"),
         description=(
@@ -89,6 +97,8 @@ class RedactionKeys(Section):
             raise ValueError("`redact_as` means nothing with `redact: report`, which leaves the texts as they are")
         if "redact_spacy" in changed and "presidio" not in self.redact_with:
             raise ValueError("`redact_spacy` means nothing where `redact_with` has no presidio")
+        if "redact_max_tokens" in changed and "teacher" not in self.redact_with:
+            raise ValueError("`redact_max_tokens` means nothing where `redact_with` has no teacher")
         phones = self.redact_kinds is None or "phone" in self.redact_kinds
         if "redact_regions" in changed and not ("patterns" in self.redact_with and phones):
             raise ValueError("`redact_regions` means nothing where phone numbers are not looked for by patterns")
@@ -101,5 +111,6 @@ class RedactionKeys(Section):
 
     @property
     def redact_settings(self) -> dict[str, Any]:
-        """These keys alone."""
-        return self.model_dump(mode="json", include=set(RedactionKeys.model_fields))
+        """These keys alone; what only a teacher heeds where one is asked."""
+        unheeded = set() if "teacher" in self.redact_with else {"redact_max_tokens"}
+        return self.model_dump(mode="json", include=set(RedactionKeys.model_fields) - unheeded)

@@ -130,14 +130,15 @@ class RowMaker:
 
     Args:
         change: what is done to the text before anything else sees it: ids are made, duplicates found and sets drawn
-            from what it returns. A logged answer is changed too, and a group's name becomes a hash where it would be;
-            ids stay what they are. None: nothing.
+            from what it returns. A logged answer is changed too, and a group's name becomes a hash where it would be,
+            both by its method `beside` where it has one; ids stay what they are. None: nothing.
     """
 
     def __init__(self, columns: Columns, gold: GoldReader, change: Callable[[str], str] | None = None) -> None:
         self.columns = columns
         self._gold = gold
         self._change = change
+        self._beside: Callable[[str], str] | None = getattr(change, "beside", change)
 
     def make(
         self, record: Record, class_names: Mapping[str, tuple[str, ...]], *, timed: bool = False
@@ -150,16 +151,25 @@ class RowMaker:
             gold = None
             column = columns.gold_among(values)
             if column is not None:
-                gold = self._gold.read(values.get(column), class_names.get(column, ()))
+                gold = self._read_gold(values.get(column), class_names.get(column, ()))
             if self._change is not None:
                 text = self._change(text)
-            meta = self._meta(values)
+            meta = self._changed(meta_of(values, columns.group))
             time = self._time(values) if timed and columns.time is not None else None
             if time is not None:
                 meta["time"] = shown_time(time)
             return MadeRow(record.number, Row(own or content_id(text), text, gold, meta), own is not None, time)
-        except Unusable as error:  # what it quotes of the record may be what `change` takes out
-            return BadLine(record.number, str(error) if self._change is None else self._change(str(error)))
+        except Unusable as error:
+            return BadLine(record.number, str(error))
+
+    def _read_gold(self, value: Any, class_names: tuple[str, ...]) -> str | None:
+        try:
+            return self._gold.read(value, class_names)
+        except Unusable:
+            if self._change is None:
+                raise
+            # Its words are quoted cut and escaped: what `change` would take out could not be told in them any more.
+            raise Unusable("the gold value means no label") from None
 
     def _time(self, values: Mapping[str, Any]) -> int:
         value = values.get(self.columns.time or "")
@@ -170,22 +180,28 @@ class RowMaker:
         except ValueError as error:
             raise Unusable(str(error)) from error
 
-    def _meta(self, values: Mapping[str, Any]) -> dict[str, str]:
-        meta = {}
-        group = values.get(self.columns.group) if self.columns.group is not None else None
-        if not is_missing(group):
-            if not isinstance(group, str | int | float):
-                raise Unusable(f"the group is {kind_of(group)}")
-            meta["group"] = self._changed_name(_encodable(scalar_text(group), "group"))
-        answer = logged_answer(values)
-        if answer is not None:
-            answer = _encodable(answer, "answer")
-            meta["answer"] = answer if self._change is None else self._change(answer)
-        return meta
+    def _changed(self, meta: dict[str, str]) -> dict[str, str]:
+        """A group's name that would change becomes a hash: names of two groups stay two."""
+        if self._beside is None:
+            return meta
+        changed = {key: self._beside(value) for key, value in meta.items()}
+        if "group" in meta and changed["group"] != meta["group"]:
+            changed["group"] = content_hash(meta["group"])[:16]
+        return changed
 
-    def _changed_name(self, name: str) -> str:
-        """A name that `change` would change, as a hash: names of two groups stay two."""
-        return name if self._change is None or self._change(name) == name else content_hash(name)[:16]
+
+def meta_of(values: Mapping[str, Any], group_column: str | None) -> dict[str, str]:
+    """The name of a record's `group` and its logged `answer`, as far as it has them. Raises Unusable."""
+    meta = {}
+    group = values.get(group_column) if group_column is not None else None
+    if not is_missing(group):
+        if not isinstance(group, str | int | float):
+            raise Unusable(f"the group is {kind_of(group)}")
+        meta["group"] = _encodable(scalar_text(group), "group")
+    answer = logged_answer(values)
+    if answer is not None:
+        meta["answer"] = _encodable(answer, "answer")
+    return meta
 
 
 def usable_text(record: Record, column: str | None) -> str:

@@ -152,7 +152,7 @@ def _draw(context: Context) -> _Drawn:
             drawn.overlap = _overlaps(context, run)
         except MlxDistillError as error:
             found = _problem(error)
-            hint = None if found.hint is None else found.hint.replace(str(run.path), str(context.run.path))
+            hint = None if found.hint is None else found.hint.replace(str(run.bad_lines), "the check names them")
             drawn.problems.append(Problem(found.where, found.message, hint))
     return drawn
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlxdistill.config.models import Config
-from mlxdistill.data.fields import Unusable, usable_text
+from mlxdistill.data.fields import Columns, Unusable, meta_of, usable_text
 from mlxdistill.data.ingest import given_paths
 from mlxdistill.data.readers import read_source
 from mlxdistill.data.redaction import Finder, Redactor
@@ -83,6 +83,10 @@ class CountedChange:
         self.counts.update(redacted.counts)
         return redacted.text if self._when == "before" else text
 
+    def beside(self, text: str) -> str:
+        """What becomes of a group's name or a logged answer: it is no text of a row, and not counted among them."""
+        return self._redactor.redact(text).text if self._when == "before" else text
+
     @property
     def figures(self) -> dict[str, object]:
         """For the manifest: how many values of each kind, in how many texts; never one of them."""
@@ -96,20 +100,23 @@ class CountedChange:
 
 
 def prepare_texts(config: Config, redactor: Redactor, progress: Progress) -> None:
-    """Asks a teacher about the texts of all files, many at a time, before they are read one by one."""
+    """Asks a teacher about the texts of all files, and about whatever else `before` changes, many at a time, before
+    they are read one by one."""
     if "teacher" not in config.data.redact_with:
         return
-    fields = config.data.fields
+    columns = Columns.of(config.data)
     for path in (Path(config.data.source), *given_paths(config.data).values()):
         texts: list[str] = []
-        for record in read_source(path, [fields.text] if fields.text else []).records:
+        for record in read_source(path, [*columns.keys, *columns.other_gold]).records:
             if isinstance(record, BadLine):
                 continue
             try:
-                texts.append(usable_text(record, fields.text))
+                texts.append(usable_text(record, columns.text))
+                if config.data.redact == "before":
+                    texts += meta_of(record.values, columns.group).values()
             except Unusable:
                 continue
-            if len(texts) == TEXTS_AT_A_TIME:
+            if len(texts) >= TEXTS_AT_A_TIME:
                 redactor.redact_all(texts)
                 texts = []
         redactor.redact_all(texts)

@@ -103,10 +103,15 @@ class QuoteTask:
 
 
 def places_of(text: str, quotes: Sequence[Quote]) -> Iterator[tuple[int, int, str]]:
-    """Start, end and kind of everything in the text that was quoted, wherever it stands as a word of its own."""
+    """Start, end and kind of everything in the text that was quoted, wherever it stands as a word of its own, whatever
+    white space is between its words."""
     for quote in dict.fromkeys(quotes):
-        for match in re.finditer(rf"(?<!\w){re.escape(quote.text)}(?!\w)", text):
+        words = r"\s+".join(map(re.escape, quote.text.split()))
+        for match in re.finditer(rf"(?<!{_LETTER}){words}(?!{_LETTER})", text):
             yield match.start(), match.end(), quote.kind
 
 
+# Thai and Lao, Burmese, Khmer, Japanese and Chinese, Korean: words stand side by side, or with a particle at their end.
+_RUNNING = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_LETTER = rf"[^\W{_RUNNING}]"
 _OBJECT = re.compile(r'\{ ?"kind": ?"[^"\\]*", ?"text": ?"(?:[^"\\]|\\.)*" ?\}')

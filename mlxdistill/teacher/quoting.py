@@ -17,17 +17,17 @@ from mlxdistill.teacher.lanes import Limits
 from mlxdistill.teacher.prompts import LabelPrompt, asked_turn
 
 
-def open_quoter(config: TeacherConfig, form: QuoteForm, progress: Progress) -> ModelLabeller:
+def open_quoter(config: TeacherConfig, form: QuoteForm, max_tokens: int, progress: Progress) -> ModelLabeller:
     """A context manager that answers rows with the quotes in their text (`QuoteForm.read`), as likely as it finds them.
 
-    An answer whose end `teacher.max_tokens` cut off is `unparsable`; its text holds the quotes before.
+    An answer whose end `max_tokens` cut off is `unparsable`; its text holds the quotes before.
 
     Raises ModelError where the model is missing, damaged or of a kind that cannot be asked.
     """
     assert config.model is not None
     info = inspect_gguf(find_gguf(config.model))
     before, after = asked_turn(info, thinking=False)
-    writing = Writing(form, schema_grammar(form.schema), max_tokens=config.max_tokens, retries=False)
+    writing = Writing(form, schema_grammar(form.schema), max_tokens=max_tokens, retries=False)
     limits = Limits(config.n_ctx, config.n_batch or N_BATCH, config.n_seq or N_SEQ, config.threads)
     prompt = LabelPrompt(before, form.head, form.tail, after, (), ("",))
     return ModelLabeller(

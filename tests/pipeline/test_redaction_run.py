@@ -41,12 +41,40 @@ def test_before_no_file_of_the_run_has_the_original(tmp_path: Path, cli) -> None
     result = cli("ingest", config, "--run-dir", run)
     assert result.returncode == 0, result.stderr
     assert files_with(run, SECRETS) == set()
-    assert figures(run)["values"]["iban"] == 240
+    counted = figures(run)  # of texts alone: every group is an address too
+    assert counted["values"]["iban"] == counted["texts"] == 240
+    assert 240 <= counted["values"]["email"] < 300
     assert "personal data in " in result.stderr
     assert "taken out" in result.stderr
     pool = [json.loads(line) for line in (run / "rows/pool.jsonl").read_text("utf-8").splitlines()]
     assert all("[EMAIL] or [PHONE], [IBAN]." in row["text"] for row in pool)
     assert len({row["meta"]["group"] for row in pool}) > 50
+
+
+def test_a_bad_gold_cell_is_not_quoted_where_texts_are_redacted(tmp_path: Path, cli) -> None:
+    config, run = write_personal(tmp_path, "redact: before"), tmp_path / "run"
+    with (tmp_path / "rows.jsonl").open("a", encoding="utf-8") as file:
+        gold = "Mail to jane.roe.of.the.long.name@example.com, please"
+        file.write(json.dumps({"id": "bad", "text": "hello there", "label": gold, "customer": "c"}) + "\n")
+    result = cli("ingest", config, "--run-dir", run)
+    assert result.returncode == 0, result.stderr
+    assert "jane.roe" not in result.stderr
+    assert files_with(run, SECRETS) == set()
+    assert "the gold value means no label" in (run / "rows" / "bad_lines.jsonl").read_text("utf-8")
+
+
+def test_before_is_refused_where_something_was_made_of_the_texts_as_they_were(tmp_path: Path, cli) -> None:
+    config, run = write_personal(tmp_path, "redact: report"), tmp_path / "run"
+    assert cli("ingest", config, "--run-dir", run).returncode == 0
+    again = ("ingest", config, "--run-dir", run, "--set", "data.redact=before", "--new-splits")
+    (run / "rows" / "synthetic.jsonl").touch()
+    refused = cli(*again)
+    assert refused.returncode == 2
+    assert "rows/synthetic.jsonl" in refused.stderr
+    assert "hint: take another --run-dir" in refused.stderr
+    (run / "rows" / "synthetic.jsonl").unlink()
+    assert cli(*again).returncode == 0
+    assert files_with(run, SECRETS) == set()
 
 
 def test_ids_that_are_addresses_are_said(tmp_path: Path, cli) -> None:
@@ -84,7 +112,8 @@ def test_report_only_counts(tmp_path: Path, cli) -> None:
     assert plain.returncode == 0, plain.stderr
     for name in ("pool", "valid", "test_indist", "test_balanced"):
         assert (run / f"rows/{name}.jsonl").read_bytes() == (tmp_path / f"plain/rows/{name}.jsonl").read_bytes()
-    assert counted["texts"] >= 240
+    assert counted["texts"] == 240
+    assert 240 <= counted["values"]["email"] < 300
     assert files_with(run, SECRETS) == {"pool.jsonl", "valid.jsonl", "test_indist.jsonl", "test_balanced.jsonl"}
 
 
@@ -131,7 +160,9 @@ def test_after_the_teacher_reads_what_the_student_never_does(tmp_path: Path, cli
     assert "[EMAIL]" in (run / "student/data/valid.jsonl").read_text("utf-8")
     row = {"id": "1", "text": "My card is gone, I am jane.roe@corp.com, DE89 3704 0044 0532 0130 00"}
     other = {"id": "1", "text": "My card is gone, I am [EMAIL], [IBAN]"}
-    first, second = cli("predict", run, "-", stdin=f"{json.dumps(row)}\n{json.dumps(other)}\n").stdout.splitlines()
+    predicted = cli("predict", run, "-", stdin=f"{json.dumps(row)}\n{json.dumps(other)}\n")
+    first, second = predicted.stdout.splitlines()
+    assert "personal data was taken out of" in predicted.stderr
     assert json.loads(first) == json.loads(second)
     text = (run / "config.yaml").read_text("utf-8")
     (run / "config.yaml").write_text(text.replace("redact: after", "redact: null"), "utf-8")

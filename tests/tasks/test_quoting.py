@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from jsonschema import validate
 
 from mlxdistill.tasks.quoting import QUOTED_KINDS, Quote, QuoteForm, QuoteTask, places_of
@@ -38,3 +39,23 @@ def test_kinds_that_were_not_asked_for_and_empty_quotes_are_ignored() -> None:
 def test_a_quote_is_found_wherever_it_stands_as_a_word_and_nowhere_else() -> None:
     text = "Ann and Anna; Ann."
     assert list(places_of(text, [Quote("name", "Ann"), Quote("name", "Bob")])) == [(0, 3, "name"), (14, 17, "name")]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("我叫王小明，住在北京。", "王小明"),
+        ("田中太郎です。", "田中太郎"),
+        ("ผมชื่อสมชายครับ", "สมชาย"),
+        ("김민수는 어제 왔다.", "김민수"),
+        ("I am Jane\n  Roe.", "Jane Roe"),
+    ],
+)
+def test_a_quote_is_found_in_scripts_without_spaces_and_across_lines(text: str, name: str) -> None:
+    ((start, end, _),) = places_of(text, [Quote("name", name)])
+    assert text[start:end].split() == name.split()
+
+
+def test_a_quote_is_not_found_within_a_word_of_a_script_with_spaces() -> None:
+    for text in ("Annas card", "HAnna", "Аннами", "Anna_1"):
+        assert list(places_of(text, [Quote("name", "Anna"), Quote("name", "Анна")])) == []

@@ -51,7 +51,7 @@ class PresidioFinder:
         return [list(self._spans(text)) for text in texts]
 
     def _spans(self, text: str) -> Iterator[Span]:
-        for start, part in _parts(text):
+        for start, part in parts_of(text, MOST_CHARACTERS):
             results = self._analyzer.analyze(
                 text=part, language=self._language, entities=list(self._kinds), score_threshold=LEAST_SCORE
             )
@@ -107,13 +107,13 @@ def _kind(entity: str) -> str | None:
     return _KINDS.get(entity) or ("national_id" if of_state else None)
 
 
-def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """The text in parts, cut between words, each with its place."""
+def parts_of(text: str, most: int) -> Iterator[tuple[int, str]]:
+    """The text in parts of at most so many characters, cut between words where there are any, each with its place."""
     start = 0
     while start < len(text):
-        end = start + MOST_CHARACTERS
+        end = start + most
         if end < len(text):
-            space = text.rfind(" ", start + MOST_CHARACTERS // 2, end)
+            space = text.rfind(" ", start + most // 2, end)
             end = space if space > 0 else end
         yield start, text[start:end]
         start = end
