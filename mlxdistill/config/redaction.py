@@ -24,7 +24,7 @@ Kind = Literal[
     "organisation",
     "location",
 ]
-MODEL_KINDS = {"name", "organisation", "location"}
+MODEL_KINDS = ("name", "organisation", "location")  # the others are found by patterns and checksums
 
 
 class RedactionKeys(Section):
@@ -102,7 +102,7 @@ class RedactionKeys(Section):
         phones = self.redact_kinds is None or "phone" in self.redact_kinds
         if "redact_regions" in changed and not ("patterns" in self.redact_with and phones):
             raise ValueError("`redact_regions` means nothing where phone numbers are not looked for by patterns")
-        unfound = MODEL_KINDS & set(self.redact_kinds or ())
+        unfound = set(MODEL_KINDS) & set(self.redact_kinds or ())
         if unfound and set(self.redact_with) == {"patterns"}:
             raise ValueError(
                 f"`redact_kinds` has {min(unfound)}, which no pattern finds: add presidio or teacher to `redact_with`"

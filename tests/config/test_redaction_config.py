@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from pydantic import ValidationError
 
 from mlxdistill.config.data import DataConfig
-from mlxdistill.config.redaction import MODEL_KINDS, Kind
-from mlxdistill.data.redaction import KINDS
-from mlxdistill.data.redaction import spans as kinds_found
 from mlxdistill.data.redaction.phones import USUAL_REGIONS
-
-
-def test_the_kinds_that_can_be_asked_for_are_those_that_are_found() -> None:
-    assert get_args(Kind) == KINDS
-    assert set(kinds_found.MODEL_KINDS) == MODEL_KINDS
 
 
 def test_the_usual_regions_are_the_same_everywhere() -> None:

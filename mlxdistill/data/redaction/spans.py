@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
-# Found by patterns and checksums. The order is the order of priority where two spans of one length overlap.
-PATTERN_KINDS = (
-    "api_key",
-    "url_token",
-    "email",
-    "iban",
-    "card",
-    "national_id",
-    "ip",
-    "phone",
-    "date_of_birth",
-    "street_address",
-    "url",
-)
-# Found by a model alone.
-MODEL_KINDS = ("name", "organisation", "location")
-KINDS = (*PATTERN_KINDS, *MODEL_KINDS)
+from mlxdistill.config.redaction import MODEL_KINDS, Kind
+
+# In the order of priority where two spans of one length overlap.
+KINDS = get_args(Kind)
+PATTERN_KINDS = tuple(kind for kind in KINDS if kind not in MODEL_KINDS)
 # A plain address of a page is seldom personal: it is looked for where it is asked for.
 USUAL_KINDS = tuple(kind for kind in KINDS if kind != "url")
 
